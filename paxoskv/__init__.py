@@ -1,0 +1,39 @@
+"""paxoskv: a linearizable key-value store on trio.
+
+There is no leader and no log: every version of every key is one Paxos instance, and any
+client decides it by talking to a majority of acceptors.
+
+    async with paxoskv.open_kv(["10.0.0.1:3333", "10.0.0.2:3333", "10.0.0.3:3333"]) as kv:
+        await kv.set("foo", 0, 5)
+        await kv.get("foo", 0)
+"""
+
+from ._version import __version__
+from .errors import (
+    DirectoryError,
+    PaxosKVError,
+    ProtocolError,
+    TooLarge,
+    Unavailable,
+    VersionTaken,
+    WrongCluster,
+)
+from .kv import KV, open_kv
+from .local import LocalCluster, open_local_cluster
+from .values import Entry
+
+__all__ = [
+    "KV",
+    "DirectoryError",
+    "Entry",
+    "LocalCluster",
+    "PaxosKVError",
+    "ProtocolError",
+    "TooLarge",
+    "Unavailable",
+    "VersionTaken",
+    "WrongCluster",
+    "__version__",
+    "open_kv",
+    "open_local_cluster",
+]

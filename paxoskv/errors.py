@@ -1,0 +1,71 @@
+"""The errors of paxoskv. All of them derive from :class:`PaxosKVError`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .values import Entry
+
+
+class PaxosKVError(Exception):
+    """The base of all errors that paxoskv raises of its own."""
+
+
+class VersionTaken(PaxosKVError):  # noqa: N818 - the contract's name
+    """The version holds another value, and always will.
+
+    Attributes:
+        entry: what it holds.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry)
+        self.entry = entry
+
+    def __str__(self) -> str:
+        held = "is deleted" if self.entry.deleted else f"holds {_brief(self.entry.val)}"
+        return f"version {self.entry.ver} of {self.entry.key!r} {held} already"
+
+
+class Unavailable(PaxosKVError):  # noqa: N818 - the contract's name
+    """No quorum of acceptors brought the call to an end within its time.
+
+    The message names the acceptors that did not answer, and why.
+
+    Attributes:
+        maybe: the entry that the call may have written all the same, now or later, or
+            None: it certainly wrote nothing. The same ``set`` again tells (rule R11).
+    """
+
+    def __init__(self, message: str, maybe: Entry | None = None) -> None:
+        super().__init__(message, maybe)
+        self.maybe = maybe
+
+    def __str__(self) -> str:
+        message: str = self.args[0]
+        return message
+
+
+class TooLarge(PaxosKVError):  # noqa: N818 - the contract's name
+    """A key or a value is larger than the limit that the message names."""
+
+
+class ProtocolError(PaxosKVError):
+    """Bytes that are no message of this protocol version."""
+
+
+class WrongCluster(PaxosKVError):  # noqa: N818 - the contract's name
+    """The acceptors that answer are not those of the cluster that was asked for."""
+
+
+class DirectoryError(PaxosKVError):
+    """A data directory cannot be used; the message says what to do instead."""
+
+
+def _brief(value: object, limit: int = 80) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python will not print integers of more than 4300 digits
+        return f"a very long {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[:limit]}…"

@@ -1,0 +1,338 @@
+"""One client's connection to one acceptor: many requests in flight, reconnects, bounded.
+
+A link owns its stream: one task writes to it and one reads from it, so a caller that is
+cancelled never leaves half a frame behind. Callers hand it a batch with :meth:`Link.ask`
+and wait. A batch outlives a lost connection: without its answer it is sent again when
+the link is up again. That is safe, for an acceptor answers a repeated request as it
+would have answered the first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import TypeAlias
+
+import trio
+
+from .errors import PaxosKVError, ProtocolError
+from .identity import Address, Identity
+from .limits import (
+    CONNECT_TIMEOUT,
+    MAX_BATCH_BYTES,
+    MAX_GREETING_BYTES,
+    MAX_UNANSWERED_BYTES,
+    MAX_UNANSWERED_FRAMES,
+    RECEIVE_BYTES,
+    RECONNECT_FIRST,
+    RECONNECT_MAX,
+    SILENCE_TIMEOUT,
+)
+from .paxos.messages import AcceptorId, Reply, Request, answers
+from .wire import FrameBuffer, decode_greeting, decode_replies, encode_requests, run
+
+Deliver: TypeAlias = Callable[[int, Sequence[Reply]], None]
+"""Takes replies as they arrive: the index in the batch of the first, and the replies."""
+
+Welcome: TypeAlias = Callable[["Link", Identity], bool]
+"""Judges whom a link has reached: whether the link is needed. Raises to turn it down."""
+
+
+class Batch:
+    """Requests that go out in one frame, encoded once for all acceptors."""
+
+    __slots__ = ("encoded", "requests")
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.requests = requests
+        self.encoded = encode_requests(requests)
+
+
+class _Exchange:
+    """One batch on one connection, from its turn to be sent to its last reply."""
+
+    __slots__ = ("_asked", "_missing", "count", "ended", "first", "size")
+
+    def __init__(self, batch: Batch, deliver: Deliver) -> None:
+        self._asked: tuple[Batch, Deliver] | None = (batch, deliver)
+        self.count = len(batch.requests)
+        self._missing = set(range(self.count))
+        self.size = len(batch.encoded)
+        self.first = -1  # its first request id, once it is being sent
+        self.ended = trio.Event()  # answered in full, or lost with the connection
+
+    @property
+    def answered(self) -> bool:
+        """Whether all replies have come."""
+        return not self._missing
+
+    def begin(self, first: int) -> bytes:
+        """The frame to send, now that it has request ids."""
+        assert self._asked is not None, "a batch that nobody waits for is never sent"
+        self.first = first
+        return run(first, self._asked[0].encoded)
+
+    def abandon(self) -> None:
+        """Whoever asked has gone: from now on only count the replies."""
+        self._asked = None
+
+    def take(self, first: int, replies: Sequence[Reply]) -> bool:
+        """Take replies if this exchange still misses them, and say whether it did.
+
+        Raises:
+            ProtocolError: they do not answer what was asked.
+        """
+        start = first - self.first
+        indexes = range(start, start + len(replies))
+        if not self._missing.issuperset(indexes):
+            return False
+        self._missing.difference_update(indexes)
+        if self._asked is not None:
+            batch, deliver = self._asked
+            for index, reply in zip(indexes, replies, strict=True):
+                if not answers(reply, batch.requests[index]):
+                    raise ProtocolError(
+                        f"a {type(reply).__name__} does not answer a "
+                        f"{type(batch.requests[index]).__name__}"
+                    )
+            deliver(start, replies)
+        if self.answered:
+            self.ended.set()
+        return True
+
+
+class Link:
+    """A connection to one acceptor, opened again whenever it is lost.
+
+    Args:
+        address: where to look for the acceptor.
+        welcome: judges whom the link has reached, each time it has.
+        changed: is called when the link comes up, goes down or is turned down.
+        rng: where the jitter of its pauses comes from.
+
+    Attributes:
+        addresses: where to look for the acceptor, the likeliest first.
+        acceptor: whom this link is for; None while only its address is known.
+        refused: why the one who answered is no acceptor of ours, or None.
+    """
+
+    def __init__(
+        self, address: Address, welcome: Welcome, changed: Callable[[], None], rng: Random
+    ) -> None:
+        self.addresses = [address]
+        self.acceptor: AcceptorId | None = None
+        self.refused: PaxosKVError | None = None
+        self._welcome = welcome
+        self._changed = changed
+        self._rng = rng
+        self._failures = 0  # attempts in a row without a single reply
+        self._down: str | None = "not reached yet"  # None: up
+        self._last_heard = 0.0
+        self._next_id = 0
+        self._outbox: dict[_Exchange, None] = {}  # not begun; whoever asked still waits
+        self._unanswered: list[_Exchange] = []  # begun, oldest first
+        self._ready = trio.lowlevel.ParkingLot()  # askers, while we are down or behind
+        self._writer = trio.lowlevel.ParkingLot()
+        self._listening = trio.CancelScope()  # around the wait for bytes
+
+    @property
+    def up(self) -> bool:
+        """Whether the acceptor has greeted on a connection that is still open."""
+        return self._down is None
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much is unanswered that the acceptor counts as unreachable."""
+        exchanges = [*self._unanswered, *self._outbox]
+        return (
+            len(exchanges) >= MAX_UNANSWERED_FRAMES
+            or sum(exchange.size for exchange in exchanges) >= MAX_UNANSWERED_BYTES
+        )
+
+    def explain(self) -> str:
+        """Why this acceptor has not answered, for people."""
+        if self._down is not None:
+            return self._down
+        return f"connected, but silent for {trio.current_time() - self._last_heard:.1f} s"
+
+    # --- for those who ask -----------------------------------------------------------
+
+    async def ask(self, batch: Batch, deliver: Deliver) -> None:
+        """Send a batch, deliver the replies, and return when all of them have come.
+
+        It waits while the link is down or behind, and sends the batch again when the
+        connection was lost. Cancelled, it withdraws a batch that was not begun, and
+        gives up the answer to one that was; the connection goes on.
+        """
+        while True:
+            while not self.up or self.behind:
+                await self._ready.park()
+            exchange = _Exchange(batch, deliver)
+            self._outbox[exchange] = None
+            self._writer.unpark()
+            try:
+                await exchange.ended.wait()
+            finally:
+                self._outbox.pop(exchange, None)
+                exchange.abandon()
+            if exchange.answered:
+                return
+
+    # --- the connection --------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep the link up until cancelled, or until it turns out not to be needed."""
+        while True:
+            refused = None
+            try:
+                reason = await self._connect_and_serve()
+            except PaxosKVError as error:
+                refused, reason = error, str(error)
+            except OSError as error:
+                reason = _why(error)
+            if reason is None:
+                return
+            self._failures += 1
+            self._down, self.refused = reason, refused
+            self._changed()
+            pause = min(RECONNECT_FIRST * 2.0 ** min(self._failures - 1, 16), RECONNECT_MAX)
+            await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
+
+    async def _connect_and_serve(self) -> str | None:
+        """One connection, from its opening to its loss.
+
+        Returns:
+            Why it was lost, or None: the link is not needed.
+
+        Raises:
+            OSError: no connection.
+            PaxosKVError: whoever answers is no acceptor of ours.
+        """
+        address = self.addresses[self._failures % len(self.addresses)]
+        with trio.move_on_after(CONNECT_TIMEOUT) as connecting:
+            stream = await trio.open_tcp_stream(address.host, address.port)
+        if connecting.cancelled_caught:
+            return f"did not accept a connection within {CONNECT_TIMEOUT} s"
+        async with stream:
+            with trio.move_on_after(CONNECT_TIMEOUT) as greeting:
+                identity = await _receive_greeting(stream)
+            if greeting.cancelled_caught:
+                return f"accepted a connection, but did not greet within {CONNECT_TIMEOUT} s"
+            if not self._welcome(self, identity):
+                return None
+            return await self._serve(stream)
+
+    async def _serve(self, stream: trio.SocketStream) -> str:
+        """Serve those who ask, on a connection that was welcomed; return why it was lost."""
+        self._down = self.refused = None
+        self._last_heard = trio.current_time()
+        self._next_id = 0
+        self._changed()
+        self._ready.unpark_all()
+        reason = "the connection broke"
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, stream, nursery.cancel_scope)
+                reason = await self._read(stream)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._down = reason
+            for exchange in (*self._unanswered, *self._outbox):
+                exchange.ended.set()  # whoever still waits for it asks again
+            self._unanswered.clear()
+            self._outbox.clear()
+        return reason
+
+    async def _write(self, stream: trio.SocketStream, connection: trio.CancelScope) -> None:
+        """Send what is asked, with one send for all that waits. Nobody else ever sends.
+
+        Cancelled in the middle of a frame, the connection is over, and not used again.
+        """
+        while True:
+            if not self._outbox:
+                await self._writer.park()
+            data = bytearray()
+            while self._outbox and len(data) < MAX_BATCH_BYTES:
+                exchange = next(iter(self._outbox))
+                del self._outbox[exchange]
+                data += exchange.begin(self._next_id)
+                self._next_id += exchange.count
+                self._unanswered.append(exchange)
+            if self._listening.deadline == math.inf:
+                self._listening.deadline = trio.current_time() + SILENCE_TIMEOUT
+            try:
+                await stream.send_all(data)
+            except trio.BrokenResourceError:
+                connection.cancel()
+                return
+
+    async def _read(self, stream: trio.SocketStream) -> str:
+        """Take replies until the connection is lost; return why it was."""
+        buffer = FrameBuffer()
+        while True:
+            patience = SILENCE_TIMEOUT if self._unanswered else math.inf
+            with trio.move_on_after(patience) as self._listening:
+                try:
+                    data = await stream.receive_some(RECEIVE_BYTES)
+                except trio.BrokenResourceError:
+                    return "the connection broke"
+            if self._listening.cancelled_caught:
+                return f"owed an answer, and was silent for {SILENCE_TIMEOUT} s"
+            if not data:
+                return "closed the connection"
+            self._last_heard = trio.current_time()
+            try:
+                for payload in buffer.feed(data):
+                    self._take(*decode_replies(payload))
+            except ProtocolError as error:
+                return f"broke the protocol: {error}"
+            if self._ready and not self.behind:
+                self._ready.unpark_all()
+
+    def _take(self, first: int, replies: Sequence[Reply]) -> None:
+        for index, exchange in enumerate(self._unanswered):
+            if exchange.take(first, replies):
+                if exchange.answered:
+                    del self._unanswered[index]
+                self._failures = 0
+                return
+        raise ProtocolError("a reply to a request that was not made, or was answered")
+
+
+async def _receive_greeting(stream: trio.SocketStream) -> Identity:
+    """The greeting, which is all that an acceptor says before it is asked.
+
+    Raises:
+        OSError: the connection was lost before.
+        ProtocolError: it is no greeting of ours.
+    """
+    if stream.socket.getsockname() == stream.socket.getpeername():
+        # On loopback, connecting to a free port may meet itself, and then hold the port.
+        raise OSError("nobody listens there")
+    buffer = FrameBuffer(MAX_GREETING_BYTES)
+    while True:
+        try:
+            data = await stream.receive_some(RECEIVE_BYTES)
+        except trio.BrokenResourceError:
+            data = b""
+        if not data:
+            raise OSError("closed the connection before it greeted")
+        for payload in buffer.feed(data):
+            identity = decode_greeting(payload)
+            if buffer:
+                raise ProtocolError("an acceptor spoke before it was asked")
+            return identity
+
+
+def _why(error: OSError) -> str:
+    """What went wrong, in as few words as the system has for it."""
+    cause: BaseException = error
+    while isinstance(cause.__cause__, BaseExceptionGroup):
+        cause = cause.__cause__.exceptions[0]
+    if isinstance(cause, OSError) and (cause.errno or 0) > 0:
+        text = os.strerror(cause.errno)
+    else:
+        text = str(cause)
+    return text[:1].lower() + text[1:]

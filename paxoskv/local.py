@@ -1,0 +1,88 @@
+"""A whole cluster in this process, for tests, examples and the demo."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import trio
+
+from .identity import Address, Identity, new_cluster
+from .limits import MAX_ACCEPTORS
+from .server import listen, serve
+from .storage.memory import MemoryStore
+from .tasks import background_nursery
+
+
+class LocalCluster:
+    """Acceptors that serve on loopback TCP, in this process, with registers in memory.
+
+    Attributes:
+        addresses: of all acceptors, running or not, as ``open_kv`` takes them.
+    """
+
+    def __init__(self, identities: list[Identity], nursery: trio.Nursery) -> None:
+        self.addresses = [str(identity.address) for identity in identities]
+        self._identities = identities
+        self._stores = [MemoryStore() for _ in identities]
+        self._running: dict[int, trio.CancelScope] = {}
+        self._nursery = nursery
+
+    def stop(self, index: int) -> None:
+        """Stop an acceptor: its connections break, and new ones are refused.
+
+        What it remembers stays, so :meth:`start` may bring it back.
+        """
+        self._running.pop(index).cancel()
+
+    async def start(self, index: int) -> None:
+        """Start an acceptor that was stopped, at the same address.
+
+        Raises:
+            OSError: another process has taken the port meanwhile.
+        """
+        assert index not in self._running, "it is running already"
+        await self._serve(index, await listen(self._identities[index].address))
+
+    async def _serve(self, index: int, listeners: list[trio.SocketListener]) -> None:
+        self._running[index] = await self._nursery.start(
+            _serve_until_stopped, self._identities[index], self._stores[index], listeners
+        )
+
+
+def open_local_cluster(n: int = 3) -> AbstractAsyncContextManager[LocalCluster]:
+    """A cluster of ``n`` acceptors, for the time of an ``async with`` block.
+
+    Raises:
+        TypeError: ``n`` is no ``int``; at once.
+        ValueError: ``n`` is not between 1 and ``MAX_ACCEPTORS``; at once.
+    """
+    if not isinstance(n, int) or isinstance(n, bool):
+        raise TypeError(f"the number of acceptors is an int, not {type(n).__name__}")
+    if not 1 <= n <= MAX_ACCEPTORS:
+        raise ValueError(f"a cluster has 1 to {MAX_ACCEPTORS} acceptors, not {n}")
+    return _open_local_cluster(n)
+
+
+@asynccontextmanager
+async def _open_local_cluster(n: int) -> AsyncIterator[LocalCluster]:
+    # The members must know all addresses, so all listen before the first one serves.
+    async with background_nursery() as nursery:
+        listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(n)]
+        addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
+        cluster = LocalCluster(new_cluster(addresses), nursery)
+        for index, each in enumerate(listeners):
+            await cluster._serve(index, each)
+        yield cluster
+
+
+async def _serve_until_stopped(
+    identity: Identity,
+    store: MemoryStore,
+    listeners: list[trio.SocketListener],
+    task_status: trio.TaskStatus[trio.CancelScope],
+) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, identity, store, listeners)
+            task_status.started(scope)

@@ -1,0 +1,231 @@
+"""The fan-out: one nursery, one cancel scope, stop at quorum.
+
+An operation is a machine without I/O (`paxoskv.paxos.operation`); this drives it. A
+*round* is one fan-out, of one frame to every acceptor, that carries the next step of
+every operation waiting at that moment. As replies come in, each goes to its operation;
+one that is decided wakes its caller, one that has a next step joins the next round, and
+when a round has no operation left that waits for it, its scope is cancelled. So nobody
+waits for the slowest acceptor, and a thousand concurrent calls share a nursery, a frame
+and a system call.
+
+A round is owned by the client, not by the callers that it serves: a cancelled call takes
+its own operation out, and nobody else notices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from random import Random
+
+import trio
+
+from .limits import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, MAX_OPEN_ROUNDS, MAX_PAUSE
+from .link import Batch, Link
+from .paxos.messages import AcceptorId, Proposal, Reply, Request
+from .paxos.operation import Decided, Operation, Outcome, Pause
+from .wire import size_of
+
+_FIRST_GUESS = 0.001  # seconds a round trip takes, until one was measured
+_SMOOTHING = 0.1  # the weight of the newest round trip in their average
+
+
+class _Job:
+    """An operation that somebody waits for, and where it is at the moment."""
+
+    __slots__ = ("_woken", "index", "operation", "outcome", "pausing", "request", "round")
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.request: Request  # the step to send, or that was sent
+        self.round: _Round | None = None  # which carries the request; None: in a queue
+        self.index = 0  # of the request in its round
+        self.pausing = False  # whether its caller sleeps before the next step
+        self.outcome: Pause | Decided | None = None  # what its caller was woken for
+        self._woken = trio.Event()
+
+    def wake(self, outcome: Pause | Decided | None) -> None:
+        """Wake the caller; None: its pause ended early, and the next step is under way."""
+        self.outcome = outcome
+        self._woken.set()
+
+    async def woken(self, within: float = math.inf) -> bool:
+        """Wait to be woken, and say whether it came to that within so many seconds."""
+        with trio.move_on_after(within):
+            await self._woken.wait()
+        if not self._woken.is_set():
+            return False
+        self._woken = trio.Event()
+        return True
+
+
+class _Round:
+    """One fan-out. Its scope is cancelled when it has no job left."""
+
+    __slots__ = ("jobs", "measured", "scope", "started", "waiting")
+
+    def __init__(self, jobs: Sequence[_Job], scope: trio.CancelScope) -> None:
+        self.jobs = dict(enumerate(jobs))  # by their index; those it still carries
+        self.waiting = len(jobs)  # those of them that do not pause
+        self.scope = scope
+        self.started = trio.current_time()
+        self.measured = False  # whether it told how long a round trip takes
+        for index, job in self.jobs.items():
+            job.round, job.index = self, index
+
+
+class Rounds:
+    """Carries operations to the acceptors and back.
+
+    Args:
+        links: the links to all members of the cluster. It may be empty at first, while
+            nothing is performed.
+        nursery: where the rounds run; they end when it is cancelled.
+        rng: where the length of pauses is drawn from.
+    """
+
+    def __init__(
+        self, links: Mapping[AcceptorId, Link], nursery: trio.Nursery, rng: Random
+    ) -> None:
+        self._links = links
+        self._nursery = nursery
+        self._rng = rng
+        self._continuing: dict[_Job, None] = {}  # have been in a round: these go first
+        self._fresh: dict[_Job, None] = {}
+        self._launching = False
+        self._open = 0  # rounds in which somebody waits for replies
+        self._round_trip = _FIRST_GUESS
+        self.count = 0  # of the rounds so far
+
+    async def perform(self, operation: Operation) -> Proposal | None:
+        """Drive an operation to its end, and return what is decided.
+
+        Cancelled, the operation is given up; a request that is under way stays so.
+
+        Raises:
+            ProtocolError: the operation cannot go on with what the acceptors said.
+        """
+        job = _Job(operation)
+        try:
+            self._enqueue(job, self._fresh, operation.ask())
+            while True:
+                await job.woken()
+                while isinstance(job.outcome, Pause):
+                    # Late replies may end the pause: with a decision, or a next step.
+                    if not await job.woken(within=self._draw(job.outcome)):
+                        job.outcome = None
+                        self._leave_round(job)
+                        self._enqueue(job, self._continuing, operation.ask())
+                if job.outcome is not None:
+                    return job.outcome.proposal
+        finally:
+            self._leave_round(job)
+            self._fresh.pop(job, None)
+            self._continuing.pop(job, None)
+
+    def _draw(self, pause: Pause) -> float:
+        """How long to pause, in seconds."""
+        return min(self._rng.uniform(pause.low, pause.high) * self._round_trip, MAX_PAUSE)
+
+    def _enqueue(self, job: _Job, queue: dict[_Job, None], request: Request) -> None:
+        job.request = request
+        queue[job] = None
+        self._launch()
+
+    def _launch(self) -> None:
+        """Start the next round, if somebody waits for one and there may be one more.
+
+        It begins at the next turn of the scheduler, so that all who are about to join
+        can do so.
+        """
+        if self._launching or self._open >= MAX_OPEN_ROUNDS:
+            return
+        if self._continuing or self._fresh:
+            self._launching = True
+            self._nursery.start_soon(self._run_round)
+
+    async def _run_round(self) -> None:
+        self._launching = False
+        jobs = self._take_jobs()
+        if not jobs:
+            return  # all that waited were cancelled meanwhile
+        batch = Batch([job.request for job in jobs])
+        async with trio.open_nursery() as nursery:
+            round_ = _Round(jobs, nursery.cancel_scope)
+            self.count += 1
+            self._open += 1
+            self._launch()  # for those that did not fit in
+            for acceptor, link in self._links.items():
+                nursery.start_soon(link.ask, batch, partial(self._deliver, round_, acceptor))
+        # With the replies of all acceptors, each operation has had a next step.
+        assert not round_.waiting, "a round ended before its operations"
+
+    def _take_jobs(self) -> list[_Job]:
+        """The jobs of the next round: the oldest first, as many as fit into a frame."""
+        jobs: list[_Job] = []
+        size = 0
+        for queue in (self._continuing, self._fresh):
+            while queue and len(jobs) < MAX_BATCH_MESSAGES:
+                job = next(iter(queue))
+                size += size_of(job.request)
+                if jobs and size > MAX_BATCH_BYTES:
+                    return jobs
+                del queue[job]
+                jobs.append(job)
+        return jobs
+
+    def _deliver(
+        self, round_: _Round, acceptor: AcceptorId, start: int, replies: Sequence[Reply]
+    ) -> None:
+        """Hand replies to the operations that this round still carries."""
+        for index, reply in enumerate(replies, start):
+            job = round_.jobs.get(index)
+            if job is None:
+                continue
+            outcome = job.operation.receive(acceptor, reply)
+            if outcome is not None:
+                self._measure(round_)
+                self._advance(round_, job, outcome)
+
+    def _advance(self, round_: _Round, job: _Job, outcome: Outcome) -> None:
+        if isinstance(outcome, Pause):
+            assert not job.pausing
+            job.pausing = True
+            job.wake(outcome)
+            self._waits_less(round_)
+            return
+        was_pausing = job.pausing
+        self._leave_round(job)
+        if isinstance(outcome, Decided):
+            job.wake(outcome)
+        else:
+            self._enqueue(job, self._continuing, outcome)
+            if was_pausing:
+                job.wake(None)
+
+    def _leave_round(self, job: _Job) -> None:
+        """Take a job out of the round that carries it, if any."""
+        round_ = job.round
+        if round_ is None:
+            return
+        del round_.jobs[job.index]
+        if not round_.jobs:
+            round_.scope.cancel()
+        if not job.pausing:
+            self._waits_less(round_)
+        job.round = None
+        job.pausing = False
+
+    def _waits_less(self, round_: _Round) -> None:
+        """One job less of a round waits for replies. With none, it is not open any more."""
+        round_.waiting -= 1
+        if not round_.waiting:
+            self._open -= 1
+            self._launch()
+
+    def _measure(self, round_: _Round) -> None:
+        if not round_.measured:
+            round_.measured = True
+            took = trio.current_time() - round_.started
+            self._round_trip += _SMOOTHING * (took - self._round_trip)

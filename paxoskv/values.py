@@ -1,0 +1,151 @@
+"""Users' keys, versions and values: what they may be, and how values become bytes.
+
+A value travels and is stored as its canonical CBOR (RFC 8949, section 4.2), which only
+clients look into. Two values are the same when these bytes are: ``1``, ``True`` and
+``1.0`` are three values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import cbor2
+
+from .errors import TooLarge
+from .limits import (
+    MAX_ENCODED_VALUE_BYTES,
+    MAX_KEY_BYTES,
+    MAX_VALUE_BYTES,
+    MAX_VALUE_DEPTH,
+    MAX_VERSION,
+)
+from .strictcbor import AllowedTags, decode_one
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version of one key, as it was chosen.
+
+    Attributes:
+        key: the key.
+        ver: its version, counted from 0.
+        val: the value; None for a tombstone.
+        deleted: whether this version is a tombstone.
+    """
+
+    key: str
+    ver: int
+    val: Any
+    deleted: bool = False
+
+
+def check_key(key: object) -> str:
+    """Return a key that may be used.
+
+    Raises:
+        TypeError: it is no ``str``.
+        ValueError: it is empty, or not Unicode (a lone surrogate).
+        TooLarge: it is longer than ``MAX_KEY_BYTES`` in UTF-8.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"a key is a str, not {type(key).__name__}")
+    if not key:
+        raise ValueError("a key cannot be empty")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"the key {key!a} is not valid Unicode") from None
+    if size > MAX_KEY_BYTES:
+        raise TooLarge(f"a key of {size} bytes is over the limit of {MAX_KEY_BYTES}")
+    return key
+
+
+def check_version(ver: object) -> int:
+    """Return a version that may be used.
+
+    Raises:
+        TypeError: it is no ``int`` (``True`` is none either).
+        ValueError: it is outside 0 … ``MAX_VERSION``.
+    """
+    if not isinstance(ver, int) or isinstance(ver, bool):
+        raise TypeError(f"a version is an int, not {type(ver).__name__}")
+    if not 0 <= ver <= MAX_VERSION:
+        raise ValueError(f"a version is between 0 and {MAX_VERSION}, not {ver}")
+    return ver
+
+
+def encode_value(value: object) -> bytes:
+    """The canonical CBOR of a value, which will be read back equal.
+
+    Raises:
+        TypeError: it holds what CBOR cannot carry, or would give back changed.
+        ValueError: it holds a naive datetime, text that is not Unicode, or is nested
+            more than ``MAX_VALUE_DEPTH`` deep.
+        TooLarge: it is larger than ``MAX_VALUE_BYTES``.
+    """
+    if type(value) not in _PLAIN:
+        _check(value, "the value", MAX_VALUE_DEPTH)
+    try:
+        data = cbor2.dumps(value, canonical=True)
+    except UnicodeEncodeError:
+        raise ValueError("the value holds a str that is not valid Unicode") from None
+    if len(data) > MAX_ENCODED_VALUE_BYTES:
+        raise TooLarge(f"a value of {len(data)} bytes is over the limit of {MAX_VALUE_BYTES}")
+    return data
+
+
+def decode_value(data: bytes) -> Any:
+    """The value that these bytes encode.
+
+    Raises:
+        ProtocolError: they are no value that :func:`encode_value` makes.
+    """
+    return decode_one(data, _VALUE_TAGS, MAX_VALUE_DEPTH + 1)  # a tag counts as one
+
+
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+_VALUE_TAGS: Final = AllowedTags(0, 2, 3)  # datetimes, and integers beyond 64 bits
+
+
+def _check(value: object, where: str, depth: int) -> None:
+    """Refuse what would not be read back equal. ``depth``: how many containers may follow.
+
+    Before cbor2 sees the value, for it recurses without a limit of its own.
+    """
+    match value:
+        case None | bool() | int() | float() | str() | bytes() | bytearray():
+            pass
+        case datetime():
+            _check_datetime(value, where)
+        case list() | dict() if depth == 0:
+            raise ValueError(f"the value is nested more than {MAX_VALUE_DEPTH} deep")
+        case list():
+            for index, item in enumerate(value):
+                if type(item) not in _PLAIN:
+                    _check(item, f"{where}[{index}]", depth - 1)
+        case dict():
+            for key, item in value.items():
+                if type(key) not in _PLAIN:
+                    _check(key, f"the key {key!r} of {where}", 0)
+                elif key != key:
+                    raise ValueError(f"{where} has NaN for a key, which equals no other")
+                if type(item) not in _PLAIN:
+                    _check(item, f"{where}[{key!r}]", depth - 1)
+        case _:
+            raise TypeError(
+                f"{where} is a {type(value).__name__}, which would not come back as it is; "
+                "a value is made of None, bool, int, float, str, bytes, list, dict and "
+                "datetime with a time zone"
+            )
+
+
+def _check_datetime(value: datetime, where: str) -> None:
+    if value.utcoffset() is None:
+        raise ValueError(f"{where} is a datetime without a time zone; give it one")
+    if decode_value(cbor2.dumps(value)) != value:
+        raise ValueError(
+            f"{where} is a datetime that would come back changed; "
+            "convert it with astimezone(timezone.utc)"
+        )
