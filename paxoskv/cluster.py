@@ -96,8 +96,8 @@ class Cluster:
                 f"{link.addresses[0]} belongs to cluster {identity.cluster.hex()}, "
                 f"and not to {self._identity.cluster.hex()}"
             )
-        elif identity.members != self._identity.members:
-            raise WrongCluster(f"{link.addresses[0]} knows other members of the same cluster")
+        elif {m.id for m in identity.members} != {m.id for m in self._identity.members}:
+            raise WrongCluster(f"{link.addresses[0]} has other members for the same cluster")
         if link.acceptor is None:
             # One of the addresses that were given leads to a member that has a link. It
             # was given, so it is the better way to that member, the next time.

@@ -331,8 +331,7 @@ def _why(error: OSError) -> str:
     cause: BaseException = error
     while isinstance(cause.__cause__, BaseExceptionGroup):
         cause = cause.__cause__.exceptions[0]
-    if isinstance(cause, OSError) and (cause.errno or 0) > 0:
-        text = os.strerror(cause.errno)
-    else:
-        text = str(cause)
+    number = cause.errno if isinstance(cause, OSError) else None
+    # The errors of name look-ups have negative numbers, and texts of their own.
+    text = os.strerror(number) if number is not None and number > 0 else str(cause)
     return text[:1].lower() + text[1:]

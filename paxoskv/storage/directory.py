@@ -1,0 +1,187 @@
+"""The data directory of an acceptor: made once by ``init``, held by one ``serve``.
+
+Rule R10. The directory is the acceptor's identity. It says which acceptor of which
+cluster this is, and is marked once the acceptor has made promises that a second start
+would have forgotten.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import DirectoryError
+from ..identity import ID_BYTES, Address, Identity, Member, new_cluster, parse_address
+
+FORMAT: Final = 1
+"""The version of what is in a data directory."""
+
+IDENTITY_FILE: Final = "acceptor.toml"
+MEMORY_MARK: Final = "served-from-memory"
+
+_MEMORY_TEXT: Final = """\
+This acceptor was started with `paxoskv serve --memory`. What it promised then was kept
+in memory only, so it can never be started again: it would break its promises.
+"""
+
+
+class Directory:
+    """A data directory that this process holds. :func:`hold_directory` makes it.
+
+    Attributes:
+        path: where it is.
+        identity: who the acceptor is.
+    """
+
+    def __init__(self, path: Path, identity: Identity) -> None:
+        self.path = path
+        self.identity = identity
+
+    def mark_memory(self) -> None:
+        """Mark that the acceptor makes promises in memory, before it makes the first."""
+        _write_file(self.path / MEMORY_MARK, _MEMORY_TEXT)
+        _sync_directory(self.path)
+
+
+@contextmanager
+def hold_directory(path: Path) -> Iterator[Directory]:
+    """Hold a data directory, so that no other process can.
+
+    Raises:
+        DirectoryError: ``init`` did not make it, it is in use, another version made it,
+            or its acceptor has forgotten promises.
+    """
+    file = path / IDENTITY_FILE
+    try:
+        lock = file.open("rb")
+    except OSError as error:
+        raise DirectoryError(
+            f"{path} is no data directory of an acceptor ({os.strerror(error.errno or 0)}: "
+            f"{IDENTITY_FILE}); `paxoskv init` makes them"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DirectoryError(
+                f"{path} is in use by another process; stop that one first"
+            ) from None
+        try:
+            identity = _read_identity(lock.read())
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DirectoryError(
+                f"{file} is damaged ({error}); copy it again from where `paxoskv init` made it"
+            ) from None
+        if (path / MEMORY_MARK).exists():
+            raise DirectoryError(
+                f"{path} was served with --memory before, and its acceptor has forgotten what "
+                "it promised then; make a new cluster with `paxoskv init`"
+            )
+        yield Directory(path, identity)
+
+
+def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
+    """Make the data directories of a new cluster: ``base/1``, ``base/2``, and so on.
+
+    It makes them all or none, and never touches anything that exists.
+
+    Args:
+        base: where to make them. It must not exist, or be an empty directory.
+        addresses: where each acceptor will be found by clients.
+
+    Returns:
+        The directories, in the order of the addresses.
+
+    Raises:
+        ValueError: there are too few or too many addresses, or one stands twice.
+        DirectoryError: the directories cannot be made.
+    """
+    identities = new_cluster(addresses)
+    base = Path(os.path.abspath(base))  # noqa: PTH100 - keeps a symbolic link as it is
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        # Made aside, and then moved into place in one step.
+        aside = Path(tempfile.mkdtemp(prefix=f".{base.name}.init-", dir=base.parent))
+        try:
+            for number, identity in enumerate(identities, 1):
+                directory = aside / str(number)
+                directory.mkdir()
+                _write_file(directory / IDENTITY_FILE, _identity_text(number, identity))
+                _sync_directory(directory)
+            _sync_directory(aside)
+            aside.rename(base)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        _sync_directory(base.parent)
+    except OSError as error:
+        if base.exists():
+            raise DirectoryError(
+                f"{base} exists already, and nothing was changed; choose another directory"
+            ) from None
+        raise DirectoryError(f"cannot make {base}: {os.strerror(error.errno or 0)}") from None
+    return [base / str(number) for number, _ in enumerate(identities, 1)]
+
+
+def _identity_text(number: int, identity: Identity) -> str:
+    members = "".join(
+        f'\n[[members]]\nid = "{member.id.hex()}"\naddress = "{member.address}"\n'
+        for member in identity.members
+    )
+    return f"""\
+# Acceptor {number} of {len(identity.members)} of a paxoskv cluster, made by `paxoskv init`.
+#
+# Copy this directory to the machine of {identity.address}, and run `paxoskv serve` on it
+# there. There must never be two copies in use: an acceptor is this directory, and an old
+# copy of it has forgotten promises.
+
+format = {FORMAT}
+cluster = "{identity.cluster.hex()}"
+acceptor = "{identity.acceptor.hex()}"
+
+# All acceptors of the cluster. The ids are fixed for ever; votes are counted by them.
+# The addresses are where clients look for each.
+{members}"""
+
+
+def _read_identity(data: bytes) -> Identity:
+    table: dict[str, Any] = tomllib.loads(data.decode())
+    if table["format"] != FORMAT:
+        raise ValueError(
+            f"its format is {table['format']!r}, and this release of paxoskv reads {FORMAT}"
+        )
+    members = tuple(
+        Member(_id(member["id"]), parse_address(member["address"])) for member in table["members"]
+    )
+    identity = Identity(_id(table["cluster"]), _id(table["acceptor"]), members)
+    identity.check()
+    return identity
+
+
+def _id(text: str) -> bytes:
+    data = bytes.fromhex(text)
+    if len(data) != ID_BYTES:
+        raise ValueError(f"{text!r} is no id")
+    return data
+
+
+def _write_file(path: Path, text: str) -> None:
+    with path.open("x") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
