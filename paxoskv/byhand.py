@@ -59,8 +59,8 @@ class Prepared:
     """
 
     ballot: Ballot
-    promises: Mapping[int, Vote | None]
-    refusals: Mapping[int, Ballot]
+    promises: dict[int, Vote | None]
+    refusals: dict[int, Ballot]
     quorum: bool
     bound: Proposal | None
 
@@ -85,7 +85,7 @@ class Accepted:
     ballot: Ballot
     proposal: Proposal
     votes: frozenset[int]
-    refusals: Mapping[int, Ballot]
+    refusals: dict[int, Ballot]
     chosen: bool
 
     @property
@@ -105,6 +105,7 @@ class ManualProposer:
     Attributes:
         id: the random id in its ballots.
         instance: the key and version that it proposes for.
+        prepared: what came of the latest phase 1, if there was one.
     """
 
     def __init__(self, instance: Instance, cluster: Cluster, timeout: float) -> None:
@@ -112,7 +113,7 @@ class ManualProposer:
         self.instance = instance
         self._cluster = cluster
         self._timeout = timeout
-        self._prepared: Prepared | None = None
+        self.prepared: Prepared | None = None
         self._proposal: Proposal | None = None  # of the current ballot, once there is one
         self._voted: frozenset[int] = frozenset()
         self._serial = 0
@@ -140,13 +141,13 @@ class ManualProposer:
             ValueError: no such ballot or acceptor, or the ballot is not a new one.
             Unavailable: none of the cluster could be reached in time.
         """
-        used = 0 if self._prepared is None else self._prepared.ballot.n
+        used = 0 if self.prepared is None else self.prepared.ballot.n
         if not used < n <= MAX_BALLOT:
             raise ValueError(f"the next ballot of this proposer is at least {used + 1}, not {n}")
         ballot = Ballot(n, self.id)
         chosen_acceptors = await self._numbers(acceptors)
         # From here on the ballot counts as used, also if we are cancelled.
-        self._prepared = Prepared(ballot, {}, {}, quorum=False, bound=None)
+        self.prepared = Prepared(ballot, {}, {}, quorum=False, bound=None)
         self._proposal, self._voted = None, frozenset()
         replies = await self._ask(Prepare(self.instance, ballot), chosen_acceptors)
         promises = {k: reply.voted for k, reply in replies.items() if isinstance(reply, Promise)}
@@ -157,8 +158,8 @@ class ManualProposer:
             if quorum
             else None
         )
-        self._prepared = Prepared(ballot, promises, _refusals(replies), quorum, bound)
-        return self._prepared
+        self.prepared = Prepared(ballot, promises, _refusals(replies), quorum, bound)
+        return self.prepared
 
     async def accept(self, val: object, acceptors: Iterable[int] | None = None) -> Accepted:
         """Phase 2: ask acceptors to vote at the ballot that was prepared last.
@@ -175,15 +176,15 @@ class ManualProposer:
             RuntimeError: phase 1 has not reached a quorum.
             TypeError, ValueError: no such value or acceptor.
         """
-        if self._prepared is None or not self._prepared.quorum:
+        if self.prepared is None or not self.prepared.quorum:
             raise RuntimeError("phase 2 needs the promises of a quorum: prepare first")
-        ballot = self._prepared.ballot
+        ballot = self.prepared.ballot
         encoded = encode_value(val)
         numbers = await self._numbers(acceptors)
         if self._proposal is None:
             self._serial += 1
             own = Proposal(ProposalId(self.id, self._serial), encoded)
-            self._proposal = self._prepared.bound or own
+            self._proposal = self.prepared.bound or own
         proposal = self._proposal
         replies = await self._ask(Accept(self.instance, ballot, proposal), numbers)
         self._voted |= {k for k, reply in replies.items() if isinstance(reply, Voted)}

@@ -1,0 +1,59 @@
+"""The project's chores. A plain ``nox`` checks everything: lint, types, tests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+
+OLDEST, NEWEST = 11, 16  # Python 3.x
+
+
+def _running_pythons() -> list[str]:
+    """The CPythons that really run here; a shim of pyenv may be there and yet fail."""
+    found = []
+    for minor in range(OLDEST, NEWEST + 1):
+        name = f"python3.{minor}"
+        path = sys.executable if sys.version_info[:2] == (3, minor) else shutil.which(name)
+        if path is None:
+            continue
+        probe = [path, "-c", "import sys, venv; print(sys.implementation.name)"]
+        result = subprocess.run(probe, capture_output=True, text=True, timeout=60, check=False)
+        if result.returncode == 0 and result.stdout.strip() == "cpython":
+            found.append(path)
+    return found
+
+
+@nox.session(python=_running_pythons())
+def tests(session: nox.Session) -> None:
+    """Run the tests on each CPython from 3.11 that runs on this machine."""
+    session.install(".[test,bench]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install("ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the package, strictly."""
+    session.install("mypy", ".")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure duels; options after ``--`` go to ``python -m bench.duel``."""
+    session.install(".[bench]")
+    session.run("python", "-m", "bench.duel", *session.posargs)

@@ -1,0 +1,69 @@
+"""The types of what stands on the command line. What does not fit is a usage error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from ..identity import Address, parse_address, parse_addresses
+from ..values import check_key, check_version, encode_value
+
+_T = TypeVar("_T")
+
+
+class _Checked(click.ParamType[_T]):
+    """A parameter that one of the library's own checks reads and judges."""
+
+    def __init__(self, name: str, read: Callable[[str], _T]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> _T:
+        """Read the text, or fail with the reason of the check."""
+        try:
+            return self._read(value)
+        except (TypeError, ValueError) as error:
+            self.fail(str(error), param, ctx)
+
+
+def _read_version(text: str) -> int:
+    try:
+        ver = int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no version, which is a number from 0") from None
+    return check_version(ver)
+
+
+def _read_value(text: str) -> Any:
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        value = text
+    except RecursionError:
+        raise ValueError("the value is nested too deeply") from None
+    encode_value(value)
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")  # though Python's reader takes it
+
+
+def _read_address_or_port_0(text: str) -> Address:
+    return parse_address(text, lowest_port=0)
+
+
+def _read_addresses(text: str) -> list[str]:
+    return [str(address) for address in parse_addresses(text.split(","))]
+
+
+KEY: Final = _Checked("key", check_key)
+VERSION: Final = _Checked("version", _read_version)
+VALUE: Final = _Checked("value", _read_value)
+"""JSON if it is JSON, else the text itself."""
+ADDRESS: Final = _Checked("host:port", parse_address)
+LISTEN_ADDRESS: Final = _Checked("host:port", _read_address_or_port_0)
+CLUSTER: Final = _Checked("host:port,...", _read_addresses)
