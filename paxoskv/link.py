@@ -94,7 +94,7 @@ class _Exchange:
             for index, reply in zip(indexes, replies, strict=True):
                 if not answers(reply, batch.requests[index]):
                     raise ProtocolError(
-                        f"a {type(reply).__name__} does not answer a "
+                        f"this {type(reply).__name__} does not answer a "
                         f"{type(batch.requests[index]).__name__}"
                     )
             deliver(start, replies)

@@ -118,13 +118,17 @@ class Refusal(NamedTuple):
 
 Reply: TypeAlias = Report | Promise | Voted | Refusal
 
-_ANSWERS: Final[dict[type[Request], frozenset[type[Reply]]]] = {
-    Read: frozenset({Report}),
-    Prepare: frozenset({Promise, Refusal}),
-    Accept: frozenset({Voted, Refusal}),
-}
-
 
 def answers(reply: Reply, request: Request) -> bool:
-    """Whether a reply is of a kind that answers this kind of request."""
-    return type(reply) in _ANSWERS[type(request)]
+    """Whether an acceptor that keeps the rules may give this reply to this request."""
+    match request, reply:
+        case Read(), Report():
+            return True
+        case Prepare(_, ballot), Promise(voted):
+            return voted is None or voted.ballot <= ballot
+        case Accept(), Voted():
+            return True
+        case ((Prepare(_, ballot) | Accept(_, ballot)), Refusal(promised, voted)):
+            return promised >= ballot and (voted is None or voted.ballot <= promised)
+        case _:
+            return False

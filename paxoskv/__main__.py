@@ -1,0 +1,5 @@
+"""``python -m paxoskv`` is the ``paxoskv`` command."""
+
+from .cli import main
+
+main()
