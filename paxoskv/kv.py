@@ -198,7 +198,7 @@ class KV:
         finally:
             self._calls.discard(call)
         if call.scope.cancelled_caught:
-            raise call.error or self._unavailable(call)
+            raise (call.error or self._unavailable(call)) from None
 
     def _unavailable(self, call: _Call) -> Unavailable:
         """Why a call did not end in time, with the acceptors that did not answer."""

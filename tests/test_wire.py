@@ -1,0 +1,272 @@
+"""Frames and messages: everything of ours survives the way, nothing else gets through."""
+
+from __future__ import annotations
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paxoskv.errors import ProtocolError
+from paxoskv.identity import Address, Identity, Member, new_cluster
+from paxoskv.limits import (
+    MAX_BALLOT,
+    MAX_BATCH_MESSAGES,
+    MAX_ENCODED_VALUE_BYTES,
+    MAX_FRAME_BYTES,
+    MAX_KEY_BYTES,
+    MAX_VERSION,
+)
+from paxoskv.paxos.messages import (
+    FAST,
+    Accept,
+    Ballot,
+    Instance,
+    Prepare,
+    Promise,
+    Proposal,
+    ProposalId,
+    Read,
+    Refusal,
+    Reply,
+    Report,
+    Request,
+    Vote,
+    Voted,
+)
+from paxoskv.wire import (
+    FrameBuffer,
+    decode_greeting,
+    decode_replies,
+    decode_requests,
+    encode_greeting,
+    encode_replies,
+    encode_requests,
+    frame,
+    run,
+    size_of,
+)
+
+ID = b"i" * 16
+
+keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_KEY_BYTES // 4)
+instances = st.builds(Instance, keys, st.integers(0, MAX_VERSION))
+ids = st.binary(min_size=16, max_size=16)
+classic = st.builds(Ballot, st.integers(1, MAX_BALLOT), ids)
+ballots = st.just(FAST) | classic
+proposals = st.builds(
+    Proposal,
+    st.builds(ProposalId, ids, st.integers(1, MAX_BALLOT)),
+    st.none() | st.binary(max_size=200),
+)
+votes = st.none() | st.builds(Vote, ballots, proposals)
+tops = st.integers(-1, MAX_VERSION)
+requests: st.SearchStrategy[Request] = (
+    st.builds(Read, instances)
+    | st.builds(Prepare, instances, classic)
+    | st.builds(Accept, instances, ballots, proposals)
+)
+replies: st.SearchStrategy[Reply] = (
+    st.builds(Report, votes, tops)
+    | st.builds(Promise, votes, tops)
+    | st.builds(Voted, tops)
+    | st.builds(Refusal, ballots, votes, tops)
+)
+
+
+def payload_of(data: bytes) -> bytes:
+    (payload,) = FrameBuffer().feed(data)
+    return payload
+
+
+@given(st.integers(0, 2**40), st.lists(requests, min_size=1, max_size=5))
+def test_requests_survive_the_way(first: int, messages: list[Request]) -> None:
+    payload = payload_of(run(first, encode_requests(messages)))
+    assert decode_requests(payload) == (first, messages)
+    assert len(payload) <= 16 + sum(map(size_of, messages))
+
+
+@given(st.integers(0, 2**40), st.lists(replies, min_size=1, max_size=5))
+def test_replies_survive_the_way(first: int, messages: list[Reply]) -> None:
+    payload = payload_of(run(first, encode_replies(messages)))
+    assert decode_replies(payload) == (first, messages)
+    assert len(payload) <= 16 + sum(map(size_of, messages))
+
+
+def test_a_greeting_survives_the_way() -> None:
+    for identity in new_cluster([Address("a.example", 1), Address("::1", 2), Address("b", 3)]):
+        assert decode_greeting(payload_of(encode_greeting(identity))) == identity
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6), st.data())
+def test_frames_survive_any_cut(payloads: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(map(frame, payloads))
+    buffer, got = FrameBuffer(), []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        got += buffer.feed(stream[:cut])
+        stream = stream[cut:]
+    assert got == payloads
+    assert not buffer
+
+
+def test_a_frame_over_the_limit_is_refused_by_its_header_alone() -> None:
+    with pytest.raises(ProtocolError, match=f"{MAX_FRAME_BYTES + 1} bytes is over the limit"):
+        list(FrameBuffer().feed((MAX_FRAME_BYTES + 1).to_bytes(4, "big")))
+
+
+READ = [0, "foo", 0]
+PREPARE = [1, "foo", 0, 1, ID]
+ACCEPT = [2, "foo", 0, 1, ID, ID, 1, b"value"]
+
+HOSTILE_REQUESTS: dict[str, object] = {
+    "no array": 5,
+    "a map": {0: 1},
+    "one element": [0],
+    "no messages": [0, []],
+    "too many": [0, [READ] * (MAX_BATCH_MESSAGES + 1)],
+    "negative id": [-1, [READ]],
+    "id too high": [2**53 - 1, [READ]],
+    "id a bool": [True, [READ]],
+    "id a float": [0.0, [READ]],
+    "message no array": [0, ["read"]],
+    "message empty": [0, [[]]],
+    "kind unknown": [0, [[9, "foo", 0]]],
+    "kind a reply's": [0, [[3, 1, ID, None, 0]]],
+    "kind negative": [0, [[-1, "foo", 0]]],
+    "kind a bool": [0, [[False, "foo", 0]]],
+    "a field too few": [0, [READ[:-1]]],
+    "a field too many": [0, [[*READ, 0]]],
+    "key empty": [0, [[0, "", 0]]],
+    "key bytes": [0, [[0, b"foo", 0]]],
+    "key too long": [0, [[0, "€" * (MAX_KEY_BYTES // 3 + 1), 0]]],
+    "version negative": [0, [[0, "foo", -1]]],
+    "version too high": [0, [[0, "foo", MAX_VERSION + 1]]],
+    "version a bool": [0, [[0, "foo", True]]],
+    "version a float": [0, [[0, "foo", 0.0]]],
+    "ballot 0 prepared": [0, [[1, "foo", 0, 0, b""]]],
+    "ballot 0 of somebody": [0, [[2, "foo", 0, 0, ID, ID, 1, None]]],
+    "ballot of nobody": [0, [[1, "foo", 0, 1, b""]]],
+    "ballot negative": [0, [[1, "foo", 0, -1, ID]]],
+    "ballot too high": [0, [[1, "foo", 0, MAX_BALLOT + 1, ID]]],
+    "proposer short": [0, [[1, "foo", 0, 1, ID[:-1]]]],
+    "proposer text": [0, [[1, "foo", 0, 1, "i" * 16]]],
+    "serial zero": [0, [[2, "foo", 0, 1, ID, ID, 0, None]]],
+    "value text": [0, [[2, "foo", 0, 1, ID, ID, 1, "value"]]],
+    "value too large": [0, [[2, "foo", 0, 1, ID, ID, 1, bytes(MAX_ENCODED_VALUE_BYTES + 1)]]],
+    "nested too deeply": [0, [[[[[[[[[[]]]]]]]]]]],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_REQUESTS)
+def test_what_is_no_frame_of_requests_is_refused(name: str) -> None:
+    with pytest.raises(ProtocolError):
+        decode_requests(cbor2.dumps(HOSTILE_REQUESTS[name]))
+
+
+def test_the_frames_that_the_hostile_ones_are_made_of_are_good() -> None:
+    _, decoded = decode_requests(cbor2.dumps([0, [READ, PREPARE, ACCEPT]]))
+    assert [type(request) for request in decoded] == [Read, Prepare, Accept]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        [0, None],
+        [0, None, -2],
+        [0, [1, ID, ID, 1], 0],
+        [0, [1, ID, ID, 1, "text"], 0],
+        [0, False, 0],
+        [2, None],
+        [3, 1, ID, None],
+        [4, 0],
+    ],
+)
+def test_what_is_no_reply_is_refused(message: object) -> None:
+    with pytest.raises(ProtocolError):
+        decode_replies(cbor2.dumps([0, [message]]))
+
+
+def tagged(tag: int, item: bytes) -> bytes:
+    return b"\xda" + tag.to_bytes(4, "big") + item
+
+
+GOOD = cbor2.dumps([0, [READ]])
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(GOOD + b"\x00", id="a byte after the end"),
+        pytest.param(GOOD + GOOD, id="a second item"),
+        pytest.param(GOOD[:-1], id="truncated"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\x9f\x00\x9f\x83\x00cfoo\x00\xff\xff", id="indefinite arrays"),
+        pytest.param(b"\x82\x00\x81\x83\x00\x7fcfoo\xff\x00", id="indefinite text"),
+        pytest.param(b"\x82\xc2\x41\x00\x81\x83\x00cfoo\x00", id="bignum for an integer"),
+        pytest.param(tagged(55799, GOOD), id="self-described"),
+        pytest.param(tagged(28, GOOD), id="shareable"),
+        pytest.param(b"\x82\xd8\x1c\x00" + GOOD[2:], id="shareable inside"),
+        pytest.param(tagged(256, GOOD), id="string references"),
+        pytest.param(tagged(35, b"\x61a"), id="a regular expression"),
+        pytest.param(b"\x82\x00\x81\x83\x00\x63f\xffo\x00", id="text that is not UTF-8"),
+        pytest.param(b"\x9b" + b"\xff" * 8, id="an array of 2**64 - 1"),
+        pytest.param(b"\x5b" + b"\x7f" * 8, id="bytes without end"),
+        pytest.param(b"\x81" * 100_000, id="nested 100,000 deep"),
+    ],
+)
+def test_cbor_that_is_not_plain_is_refused(payload: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode_requests(payload)
+
+
+@pytest.mark.parametrize("item", [b"\x00", b"\x41\x01", b"\x61a", b"\x80", b"\xf6"])
+def test_no_tag_at_all_passes_in_the_envelope(item: bytes) -> None:
+    for tag in [*range(1100), 43000, 55799, 2**32 - 1]:
+        with pytest.raises(ProtocolError, match=f"tag {tag} is not allowed|bad CBOR"):
+            decode_requests(b"\x82\x00" + tagged(tag, item))
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused_politely(payload: bytes) -> None:
+    for decode in (decode_requests, decode_replies, decode_greeting):
+        with pytest.raises(ProtocolError):
+            decode(payload)
+
+
+json_like: st.SearchStrategy[object] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.tuples(st.integers(-1, 3), st.lists(st.lists(json_like, max_size=8), max_size=3)))
+def test_random_shapes_are_refused_or_are_messages(item: tuple[int, list[object]]) -> None:
+    try:
+        data = cbor2.dumps(item)
+    except UnicodeEncodeError:
+        return
+    for decode in (decode_requests, decode_replies):
+        try:
+            _, messages = decode(data)
+        except ProtocolError:
+            continue
+        assert len(messages) == len(item[1])
+
+
+def test_a_greeting_of_another_version_says_so() -> None:
+    with pytest.raises(ProtocolError, match=r"speaks version 2 .* this is version 1"):
+        decode_greeting(cbor2.dumps(["paxoskv", 2, "whatever it looks like then"]))
+
+
+def test_a_greeting_must_be_of_a_cluster() -> None:
+    member = Member(ID, Address("a", 1))
+    for bad in (
+        Identity(ID, ID, ()),
+        Identity(ID, ID, (member, member)),
+        Identity(ID, ID, (member, Member(b"j" * 16, member.address))),
+        Identity(ID, b"k" * 16, (member,)),
+    ):
+        with pytest.raises(ProtocolError, match="bad greeting"):
+            decode_greeting(payload_of(encode_greeting(bad)))
