@@ -15,28 +15,26 @@ async def background_nursery() -> AsyncIterator[trio.Nursery]:
     An error of the block leaves it as it is, and so does an error of a task: a group
     comes out only where there really were several errors.
     """
-    raised: BaseException | None = None
+    errors: list[BaseException] = []
     try:
         async with trio.open_nursery() as nursery:
             try:
                 yield nursery
             except BaseException as error:
-                raised = error
-                raise
+                if any(isinstance(leaf, trio.Cancelled) for leaf in _leaves(error)):
+                    raise  # the scope that it belongs to may be the nursery's
+                errors.append(error)  # it is raised below, when the tasks have ended
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        of_tasks = [error for error in group.exceptions if error is not raised]
-        leaves = [leaf for error in of_tasks for leaf in _leaves(error)]
-        if raised is not None:
-            leaves.append(raised)
-        errors = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
-        if len(errors) > 1:
-            raise
-        the_one = (errors or leaves)[0]
-    else:
-        return
-    # Outside of the handler, so that the group does not become its context.
-    raise the_one
+        leaves = list(_leaves(group))
+        errors += [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+        if not errors:
+            errors = leaves[:1]
+    # Outside of the handler, so that the group does not become the context of its member.
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise BaseExceptionGroup("errors of a block and of the tasks behind it", errors)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -1,0 +1,461 @@
+"""The library's face, against a cluster in this process on real TCP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import paxoskv
+from paxoskv import Entry, open_kv, open_local_cluster
+from paxoskv.identity import new_cluster, parse_address
+from paxoskv.limits import MAX_KEY_BYTES, MAX_OPEN_ROUNDS, MAX_VALUE_BYTES
+from paxoskv.link import Batch, Deliver
+from paxoskv.paxos.messages import Accept
+from paxoskv.server import listen, serve
+from paxoskv.storage.memory import MemoryStore
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+async def test_set_get_propose(n: int) -> None:
+    async with open_local_cluster(n) as cluster, open_kv(cluster.addresses) as kv:
+        assert await kv.get("foo", 0) is None
+        assert await kv.set("foo", 0, 5) == Entry("foo", 0, 5)
+        assert await kv.get("foo", 0) == Entry("foo", 0, 5)
+        assert await kv.propose("foo", 0, 7) == Entry("foo", 0, 5)
+        assert await kv.set("foo", 1, {"键": ["😀", b"\x00", None]}) == await kv.get("foo", 1)
+        assert await kv.get("foo", 2) is None
+
+
+async def test_a_taken_version_shows_what_it_holds() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.set("foo", 0, 5)
+        with pytest.raises(paxoskv.VersionTaken, match="version 0 of 'foo' holds 5") as caught:
+            await kv.set("foo", 0, 6)
+        assert caught.value.entry == Entry("foo", 0, 5)
+        assert await kv.set("foo", 0, 5) == Entry("foo", 0, 5)
+        for other in (True, 5.0, "5"):
+            with pytest.raises(paxoskv.VersionTaken):
+                await kv.set("foo", 0, other)
+
+
+async def test_a_single_error_leaves_open_kv_as_it_is() -> None:
+    async with open_local_cluster() as cluster:
+        with pytest.raises(paxoskv.VersionTaken):  # noqa: PT012 - it must pass the block
+            async with open_kv(cluster.addresses) as kv:
+                await kv.set("foo", 0, 5)
+                await kv.set("foo", 0, 6)
+        group = ExceptionGroup("the user's own", [ValueError()])
+        with pytest.raises(ExceptionGroup) as caught:
+            async with open_kv(cluster.addresses):
+                raise group
+        assert caught.value is group
+
+
+async def test_r11_a_retry_after_a_cancelled_set_is_right() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        for ver in range(30):
+            with trio.move_on_after(ver * 0.0001):
+                await kv.set("foo", ver, "mine")
+            assert await kv.set("foo", ver, "mine") == Entry("foo", ver, "mine")
+
+
+async def test_r11_a_retry_of_another_client_is_right() -> None:
+    async with open_local_cluster() as cluster:
+        async with open_kv(cluster.addresses) as kv:
+            await kv.set("foo", 0, "mine")
+        async with open_kv(cluster.addresses) as kv:
+            assert await kv.set("foo", 0, "mine") == Entry("foo", 0, "mine")
+
+
+async def test_duelling_clients_agree() -> None:
+    entries: list[list[Entry]] = []
+    async with open_local_cluster() as cluster:
+
+        async def duel(me: int) -> None:
+            async with open_kv(cluster.addresses, rng=Random(me)) as kv:
+                entries.append([await kv.propose("foo", ver, me) for ver in range(20)])
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for me in range(6):
+                    nursery.start_soon(duel, me)
+    assert len(entries) == 6
+    assert all(each == entries[0] for each in entries)
+
+
+async def test_many_calls_share_few_rounds() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.get("warm", 0)
+        before = kv._rounds.count
+        async with trio.open_nursery() as nursery:
+            for i in range(200):
+                nursery.start_soon(kv.set, f"key {i}", 0, i)
+        assert kv._rounds.count - before < 40
+        for i in range(200):
+            assert await kv.get(f"key {i}", 0) == Entry(f"key {i}", 0, i)
+
+
+async def test_one_writing_operation_a_key_at_a_time() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        async with trio.open_nursery() as nursery:
+            for i in range(50):
+                nursery.start_soon(kv.propose, "foo", 0, i)
+        # Nobody duelled: each wrote or found the version at its first ballot.
+        assert kv._rounds.count <= 150
+        assert not kv._writers._lines
+
+
+async def test_a_cancelled_caller_does_not_disturb_those_in_its_round() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.get("warm", 0)
+        done: list[Entry] = []
+
+        async def write(key: str) -> None:
+            done.append(await kv.set(key, 0, key))
+
+        async with trio.open_nursery() as nursery:
+            for i in range(10):
+                nursery.start_soon(write, f"stays {i}")
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as cancelled:
+                    for i in range(10):
+                        cancelled.start_soon(kv.set, f"goes {i}", 0, i)
+                    await trio.lowlevel.checkpoint()
+                    scope.cancel()
+        assert sorted(entry.key for entry in done) == [f"stays {i}" for i in range(10)]
+
+
+class _CancelAtStep(trio.abc.Instrument):
+    """Cancels a scope after the n-th step from now of one task, or of all."""
+
+    def __init__(self, task: trio.lowlevel.Task | None, scope: trio.CancelScope, n: int) -> None:
+        self.task, self.scope, self.left = task, scope, n
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self.task in {None, task}:
+            self.left -= 1
+            if self.left == 0:
+                self.scope.cancel()
+
+
+async def _cancelled_at(n: int, steps_of_all: bool, call: Callable[[], Awaitable[object]]) -> bool:
+    """Cancel a call after the n-th step; whether it went on for that long."""
+    me = None if steps_of_all else trio.lowlevel.current_task()
+    with trio.CancelScope() as scope:
+        instrument = _CancelAtStep(me, scope, n)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            await call()
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+    return scope.cancelled_caught
+
+
+@pytest.mark.parametrize("steps_of_all", [False, True])
+@pytest.mark.parametrize("case", ["alone", "duel", "in line", "not connected yet"])
+async def test_cancelling_at_every_await_point_leaves_the_client_usable(
+    case: str, steps_of_all: bool
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as rival:
+        await rival.get("warm", 0)
+        await wait_all_tasks_blocked(0.02)
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        cancelled = 0
+        for n in range(1, 60 if steps_of_all else 8):
+            async with AsyncExitStack() as stack:
+                kv = await stack.enter_async_context(open_kv(cluster.addresses))
+                if case != "not connected yet":
+                    await kv.get("warm", 0)
+                other = {"duel": rival, "in line": kv}.get(case)
+                async with trio.open_nursery() as nursery:
+                    if other is not None:
+                        nursery.start_soon(other.propose, "foo", n, "rival")
+                        await trio.lowlevel.checkpoint()
+                    cancelled += await _cancelled_at(
+                        n, steps_of_all, partial(kv.propose, "foo", n, "mine")
+                    )
+                # The same again gives the right answer (R11), to every client.
+                entry = await kv.propose("foo", n, "mine")
+                assert entry == await rival.get("foo", n) == await kv.get("foo", n)
+                assert not kv._calls
+                assert not kv._writers._lines
+                assert not kv._rounds._fresh
+                assert not kv._rounds._continuing
+                assert kv._rounds._open == 0
+        assert cancelled >= (10 if steps_of_all else 1)
+        with trio.fail_after(5):  # the acceptors notice that the clients have gone
+            while trio.lowlevel.current_statistics().tasks_living != tasks:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+
+async def test_without_a_quorum_unavailable_names_who_did_not_answer() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.3) as kv:
+        await kv.set("foo", 0, 5)
+        cluster.stop(0)
+        assert await kv.set("foo", 1, 6) == Entry("foo", 1, 6)
+        cluster.stop(2)
+        with pytest.raises(paxoskv.Unavailable) as caught:
+            await kv.set("foo", 2, 7)
+        message = str(caught.value)
+        assert "1 of 3 acceptors answered, and 2 are needed" in message
+        assert f"{cluster.addresses[0]}: connection refused" in message
+        assert cluster.addresses[2] in message
+        assert cluster.addresses[1] not in message
+        assert caught.value.maybe is None
+        await cluster.start(2)
+        with trio.fail_after(10):
+            while True:
+                try:
+                    assert await kv.get("foo", 0) == Entry("foo", 0, 5)
+                    break
+                except paxoskv.Unavailable:
+                    continue
+
+
+async def test_unavailable_says_what_may_have_been_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.5) as kv:
+        await kv.get("foo", 0)
+
+        for link in kv._cluster.links.values():
+            # All acceptors stop at the moment when phase 2 is about to be sent.
+            async def ask(batch: Batch, deliver: Deliver, ask: Any = link.ask) -> None:
+                if isinstance(batch.requests[0], Accept):
+                    for index in list(cluster._running):
+                        cluster.stop(index)
+                await ask(batch, deliver)
+
+            monkeypatch.setattr(link, "ask", ask)
+        with pytest.raises(paxoskv.Unavailable) as caught:
+            await kv.set("foo", 0, 5)
+        assert caught.value.maybe == Entry("foo", 0, 5)
+
+
+async def test_a_call_waits_until_the_cluster_is_there() -> None:
+    async with open_local_cluster() as cluster:
+        for index in range(3):
+            cluster.stop(index)
+        async with open_kv(cluster.addresses, timeout=10) as kv, trio.open_nursery() as nursery:
+            nursery.start_soon(kv.set, "foo", 0, 5)
+            await trio.sleep(0.1)
+            await cluster.start(0)
+            await cluster.start(2)
+
+
+async def test_one_address_is_enough_and_spellings_do_not_count_twice() -> None:
+    async with open_local_cluster() as cluster:
+        async with open_kv(cluster.addresses[1:2]) as kv:
+            await kv.set("foo", 0, 5)
+            assert len(kv._cluster.links) == 3
+        also = cluster.addresses[0].replace("127.0.0.1", "localhost")
+        async with open_kv([cluster.addresses[0], also, cluster.addresses[0]], timeout=1) as kv:
+            await kv.set("foo", 1, 5)
+            cluster.stop(1)
+            cluster.stop(2)
+            # Acceptor 0 by two names is still one vote.
+            with pytest.raises(paxoskv.Unavailable, match="1 of 3"):
+                await kv.set("foo", 2, 5)
+
+
+async def test_a_given_address_leads_to_a_member_that_advertises_another() -> None:
+    # As behind a NAT: the cluster advertises addresses where nobody listens.
+    async with trio.open_nursery() as nursery:
+        dead = await listen(parse_address("127.0.0.1:0", lowest_port=0))
+        port = dead[0].socket.getsockname()[1]
+        await dead[0].aclose()
+        advertised = [parse_address(f"127.0.0.{k}:{port}") for k in (1, 2, 3)]
+        given = []
+        for identity in new_cluster(advertised):
+            listeners = await listen(parse_address("127.0.0.1:0", lowest_port=0))
+            given.append(await nursery.start(serve, identity, MemoryStore(), listeners))
+        async with open_kv(given) as kv:
+            assert await kv.set("foo", 0, 5) == Entry("foo", 0, 5)
+            with trio.fail_after(10):
+                while not all(link.up for link in kv._cluster.links.values()):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
+async def test_r10_strangers_are_no_answer_and_then_an_error() -> None:
+    async with open_local_cluster() as ours, open_local_cluster(1) as other:
+        # One stranger among those that were given does not disturb a quorum.
+        async with open_kv([*ours.addresses, *other.addresses]) as kv:
+            await kv.get("foo", 0)
+        members = [parse_address(address) for address in ours.addresses]
+        async with trio.open_nursery() as nursery:
+            # Others now answer at the addresses of two of our three.
+            async with open_kv(ours.addresses, timeout=math.inf) as kv:
+                await kv.set("foo", 0, 5)
+                strangers = new_cluster(members)
+                for index in (0, 1):
+                    ours.stop(index)
+                    await wait_all_tasks_blocked(0.01)
+                    listeners = await listen(members[index])
+                    await nursery.start(serve, strangers[index], MemoryStore(), listeners)
+                with trio.fail_after(10), pytest.raises(paxoskv.WrongCluster, match="belongs to"):
+                    await kv.set("foo", 1, 5)
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_acceptor_at_the_address_of_another_is_a_stranger() -> None:
+    async with open_local_cluster() as cluster, trio.open_nursery() as nursery:
+        async with open_kv(cluster.addresses, timeout=0.5) as kv:
+            await kv.set("foo", 0, 5)
+            cluster.stop(2)
+            cluster.stop(1)
+            await wait_all_tasks_blocked(0.01)
+            # Acceptor 0 also answers where 1 should: still one vote.
+            listeners = await listen(parse_address(cluster.addresses[1]))
+            await nursery.start(serve, cluster._identities[0], cluster._stores[0], listeners)
+            await trio.sleep(0.2)
+            with pytest.raises(paxoskv.Unavailable, match="answers there"):
+                await kv.set("foo", 1, 5)
+        nursery.cancel_scope.cancel()
+
+
+async def test_another_protocol_is_an_error_where_no_quorum_is_left() -> None:
+    async def talk(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await stream.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        nursery.start_soon(trio.serve_listeners, talk, listeners)
+        async with open_kv([address], timeout=math.inf) as kv:
+            with trio.fail_after(10), pytest.raises(paxoskv.ProtocolError, match="over the limit"):
+                await kv.get("foo", 0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_after_the_client_is_closed_calls_raise() -> None:
+    async with open_local_cluster() as cluster, trio.open_nursery() as nursery:
+        errors: list[BaseException] = []
+
+        async def wait(kv: paxoskv.KV) -> None:
+            with pytest.raises(trio.ClosedResourceError) as caught:
+                await kv.set("foo", 0, 5)
+            errors.append(caught.value)
+
+        async with open_kv(cluster.addresses, timeout=math.inf) as kv:
+            await kv.get("foo", 0)
+            cluster.stop(0)
+            cluster.stop(1)
+            nursery.start_soon(wait, kv)
+            nursery.start_soon(wait, kv)
+            await wait_all_tasks_blocked(0.01)
+        await wait(kv)
+        await wait_all_tasks_blocked(0.01)
+        assert len(errors) == 3
+
+
+async def test_a_bug_in_the_background_ends_the_client_and_surfaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_local_cluster() as cluster:
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        with pytest.raises(ZeroDivisionError), trio.fail_after(5):  # noqa: PT012
+            async with open_kv(cluster.addresses, timeout=math.inf) as kv:
+                await kv.get("foo", 0)
+                monkeypatch.setattr("paxoskv.paxos.proposer.Proposer.receive", broken)
+                await kv.set("foo", 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("error", "args"),
+    [
+        (TypeError, (1, 0, 5)),
+        (TypeError, (b"foo", 0, 5)),
+        (ValueError, ("", 0, 5)),
+        (ValueError, ("\ud800", 0, 5)),
+        (paxoskv.TooLarge, ("x" * (MAX_KEY_BYTES + 1), 0, 5)),
+        (TypeError, ("foo", True, 5)),
+        (TypeError, ("foo", 0.0, 5)),
+        (ValueError, ("foo", -1, 5)),
+        (ValueError, ("foo", 2**53, 5)),
+        (TypeError, ("foo", 0, (1, 2))),
+        (paxoskv.TooLarge, ("foo", 0, b"x" * (MAX_VALUE_BYTES + 1))),
+    ],
+)
+async def test_wrong_arguments_raise_before_anything_is_sent(
+    error: type[Exception], args: tuple[Any, ...]
+) -> None:
+    async with open_kv(["127.0.0.1:1"]) as kv:
+        for call in (kv.set, kv.propose):
+            with pytest.raises(error):
+                await call(*args)
+        assert kv._rounds.count == 0
+
+
+def test_open_kv_checks_its_arguments_at_once() -> None:
+    for bad in ([], ["nonsense"], ["host:0"], ["host:65536"], ["a b:1"], ["::1:80"], [":1"]):
+        with pytest.raises(ValueError, match="address"):
+            open_kv(bad)
+    for wrong in ("127.0.0.1:1", [1], [None]):
+        with pytest.raises(TypeError):
+            open_kv(wrong)  # type: ignore[arg-type]
+    for timeout in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="timeout"):
+            open_kv(["a:1"], timeout=timeout)
+    for timeout in (True, "5", None):
+        with pytest.raises(TypeError):
+            open_kv(["a:1"], timeout=timeout)  # type: ignore[arg-type]
+    for n in (0, 16):
+        with pytest.raises(ValueError, match="acceptors"):
+            open_local_cluster(n)
+
+
+async def test_values_of_the_largest_size_go_through_beside_small_ones() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        big = b"x" * MAX_VALUE_BYTES
+        async with trio.open_nursery() as nursery:
+            for i in range(6):
+                nursery.start_soon(kv.set, f"big {i}", 0, big)
+                nursery.start_soon(kv.set, f"small {i}", 0, i)
+        read: list[Entry | None] = []
+
+        async def get(i: int) -> None:
+            read.append(await kv.get(f"big {i}", 0))
+
+        async with trio.open_nursery() as nursery:
+            for i in range(6):
+                nursery.start_soon(get, i)  # replies of 6 MiB to one frame
+        assert all(entry is not None and entry.val == big for entry in read)
+        assert len(read) == 6
+
+
+async def test_r12_no_more_rounds_wait_than_the_limit_says() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.5) as kv:
+        await kv.get("foo", 0)
+        for index in range(3):
+            cluster.stop(index)
+        async with trio.open_nursery() as nursery:
+
+            async def fail(i: int) -> None:
+                with pytest.raises(paxoskv.Unavailable):
+                    await kv.get(f"key {i}", 0)
+
+            for i in range(3 * MAX_OPEN_ROUNDS):
+                nursery.start_soon(fail, i)
+                await wait_all_tasks_blocked()
+                assert kv._rounds._open <= MAX_OPEN_ROUNDS
+            assert kv._rounds._open == MAX_OPEN_ROUNDS
+        assert kv._rounds._open == 0
+
+
+async def test_open_kv_does_not_wait_for_the_network() -> None:
+    with trio.fail_after(1):
+        async with open_kv(["127.0.0.1:1"]):
+            pass
