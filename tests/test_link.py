@@ -1,0 +1,219 @@
+"""A client against acceptors that are slow, silent, lying or gone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeAlias
+
+import pytest
+import trio
+
+from paxoskv import KV, Entry, link, open_kv, wire
+from paxoskv.identity import Address, Identity, new_cluster
+from paxoskv.limits import MAX_BATCH_BYTES, MAX_UNANSWERED_BYTES, MAX_UNANSWERED_FRAMES
+from paxoskv.link import Link
+from paxoskv.paxos.messages import NO_TOP, Promise, Report, Voted
+from paxoskv.server import listen, serve
+from paxoskv.storage.memory import MemoryStore
+
+Behaviour: TypeAlias = Callable[[trio.SocketStream, Identity], Awaitable[object]]
+
+
+@asynccontextmanager
+async def cluster_with(behaviour: Behaviour) -> AsyncIterator[list[str]]:
+    """Three acceptors, of which the last behaves as it is told to."""
+    async with trio.open_nursery() as nursery:
+        listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(3)]
+        addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
+        identities = new_cluster(addresses)
+        for identity, each in zip(identities[:2], listeners[:2], strict=True):
+            await nursery.start(serve, identity, MemoryStore(), each)
+
+        async def handle(stream: trio.SocketStream) -> None:
+            with suppress(trio.BrokenResourceError):
+                await behaviour(stream, identities[2])
+
+        nursery.start_soon(trio.serve_listeners, handle, listeners[2])
+        yield [str(address) for address in addresses]
+        nursery.cancel_scope.cancel()
+
+
+def bad_link(kv: KV) -> Link:
+    return list(kv._cluster.links.values())[2]
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(10):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.005)
+
+
+async def never_greets(stream: trio.SocketStream, _: Identity) -> None:
+    await trio.sleep_forever()
+
+
+async def greets_and_never_reads(stream: trio.SocketStream, identity: Identity) -> None:
+    await stream.send_all(wire.encode_greeting(identity))
+    await trio.sleep_forever()
+
+
+async def reads_and_never_answers(stream: trio.SocketStream, identity: Identity) -> None:
+    await stream.send_all(wire.encode_greeting(identity))
+    while await stream.receive_some():
+        pass
+
+
+async def greets_and_closes(stream: trio.SocketStream, identity: Identity) -> None:
+    await stream.send_all(wire.encode_greeting(identity))
+
+
+def answers_with(data: bytes) -> Behaviour:
+    async def behave(stream: trio.SocketStream, identity: Identity) -> None:
+        await stream.send_all(wire.encode_greeting(identity))
+        await stream.receive_some()
+        await stream.send_all(data)
+        await trio.sleep_forever()
+
+    return behave
+
+
+VOTED = wire.encode_replies([Voted(0)])
+LIES = {
+    "garbage": b"\xff" * 100,
+    "a huge frame": b"\xff\xff\xff\xff",
+    "a request": wire.run(0, b"\x81\x83\x00\x63foo\x00"),
+    "a kind that does not answer": wire.run(0, VOTED),
+    "an id that was not asked": wire.run(99, wire.encode_replies([Report(None, NO_TOP)])),
+    "the same answer twice": 2 * wire.run(0, wire.encode_replies([Promise(None, NO_TOP)])),
+    "too many answers": wire.run(0, wire.encode_replies([Promise(None, NO_TOP)] * 2)),
+}
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        never_greets,
+        greets_and_never_reads,
+        reads_and_never_answers,
+        greets_and_closes,
+        *[pytest.param(answers_with(lie), id=name) for name, lie in LIES.items()],
+    ],
+)
+async def test_r12_one_bad_acceptor_costs_no_call_anything(behaviour: Behaviour) -> None:
+    async with cluster_with(behaviour) as addresses, open_kv(addresses, timeout=2) as kv:
+        for ver in range(200):
+            assert await kv.set("foo", ver, ver) == Entry("foo", ver, ver)
+            assert await kv.get("foo", ver) == Entry("foo", ver, ver)
+        link_ = bad_link(kv)
+        assert len(link_._unanswered) <= MAX_UNANSWERED_FRAMES
+        assert not link_._outbox
+
+
+@pytest.mark.parametrize("behaviour", [greets_and_never_reads, reads_and_never_answers])
+async def test_r12_a_stalled_acceptor_grows_no_queue(
+    behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "SILENCE_TIMEOUT", 1000.0)
+    async with cluster_with(behaviour) as addresses, open_kv(addresses) as kv:
+        for ver in range(300):
+            await kv.set("foo", ver, b"x" * 100_000)
+        link_ = bad_link(kv)
+        owed = sum(exchange.size for exchange in link_._unanswered)
+        assert owed <= MAX_UNANSWERED_BYTES + 2 * MAX_BATCH_BYTES
+        if behaviour is reads_and_never_answers:
+            assert link_.behind
+        assert not link_._outbox
+        # What nobody waits for any more does not keep its batch.
+        assert all(exchange._asked is None for exchange in link_._unanswered)
+
+
+async def test_an_acceptor_that_is_behind_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "MAX_UNANSWERED_FRAMES", 8)
+    go_on = trio.Event()
+
+    async def answers_late(stream: trio.SocketStream, identity: Identity) -> None:
+        # A real acceptor behind a door that opens late.
+        async with trio.open_nursery() as nursery:
+            listeners = await listen(Address("127.0.0.1", 0))
+            at = Address(*listeners[0].socket.getsockname())
+            await nursery.start(serve, identity, MemoryStore(), listeners)
+            async with await trio.open_tcp_stream(at.host, at.port) as inner:
+
+                async def outwards() -> None:
+                    greeted = False
+                    while data := await inner.receive_some():
+                        if greeted:
+                            await go_on.wait()
+                        greeted = True
+                        await stream.send_all(data)
+
+                nursery.start_soon(outwards)
+                while data := await stream.receive_some():
+                    await inner.send_all(data)
+            nursery.cancel_scope.cancel()
+
+    async with cluster_with(answers_late) as addresses, open_kv(addresses) as kv:
+        await kv.get("foo", 0)
+        await eventually(lambda: bad_link(kv).up)
+        for ver in range(20):
+            await kv.set("foo", ver, ver)
+        assert bad_link(kv).behind
+        go_on.set()
+        await eventually(lambda: not bad_link(kv)._unanswered)
+        assert not bad_link(kv).behind
+        assert await kv.set("foo", 20, 20) == Entry("foo", 20, 20)
+
+
+async def test_a_silent_link_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "SILENCE_TIMEOUT", 0.1)
+    connections = 0
+
+    async def counts(stream: trio.SocketStream, identity: Identity) -> None:
+        nonlocal connections
+        connections += 1
+        await reads_and_never_answers(stream, identity)
+
+    async with cluster_with(counts) as addresses, open_kv(addresses) as kv:
+        await kv.set("foo", 0, 5)
+        await eventually(lambda: connections >= 1)
+        await kv.set("foo", 1, 5)
+        await eventually(lambda: connections >= 2)
+
+
+async def test_what_waits_is_sent_again_on_the_next_connection() -> None:
+    """With one acceptor away, the other two must both answer; one loses its connection."""
+    async with trio.open_nursery() as nursery:
+        listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(2)]
+        addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
+        first, second = new_cluster(addresses)
+        await nursery.start(serve, first, MemoryStore(), listeners[0])
+        inner = await listen(Address("127.0.0.1", 0))
+        real = Address(*inner[0].socket.getsockname())
+        await nursery.start(serve, second, MemoryStore(), inner)
+        lost = 0
+
+        async def loses_the_first(stream: trio.SocketStream) -> None:
+            nonlocal lost
+            if lost < 3:
+                await stream.send_all(wire.encode_greeting(second))
+                await stream.receive_some()  # it takes the request, and breaks
+                lost += 1
+                return
+            async with await trio.open_tcp_stream(real.host, real.port) as to:
+
+                async def back() -> None:
+                    while data := await to.receive_some():
+                        await stream.send_all(data)
+
+                async with trio.open_nursery() as pumps:
+                    pumps.start_soon(back)
+                    while data := await stream.receive_some():
+                        await to.send_all(data)
+                    pumps.cancel_scope.cancel()
+
+        nursery.start_soon(trio.serve_listeners, loses_the_first, listeners[1])
+        async with open_kv(list(map(str, addresses))) as kv:
+            assert await kv.set("foo", 0, 5) == Entry("foo", 0, 5)
+        assert lost == 3
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,172 @@
+"""A live acceptor under hostile clients: it drops them, and serves the others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import cbor2
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import paxoskv
+from paxoskv import limits, open_kv, open_local_cluster, server, wire
+from paxoskv.identity import parse_address
+from paxoskv.paxos.messages import Accept, Ballot, Instance, Proposal, ProposalId, Read, Reply
+
+GOOD = wire.run(0, wire.encode_requests([Read(Instance("foo", 0))]))
+
+
+@asynccontextmanager
+async def connected(address: str) -> AsyncIterator[trio.SocketStream]:
+    """A connection on which the greeting has been read."""
+    where = parse_address(address)
+    async with await trio.open_tcp_stream(where.host, where.port) as stream:
+        buffer = wire.FrameBuffer()
+        while not list(buffer.feed(await stream.receive_some())):
+            pass
+        yield stream
+
+
+async def replies_to(stream: trio.SocketStream, count: int) -> list[tuple[int, list[Reply]]]:
+    """The frames of replies to so many requests."""
+    buffer = wire.FrameBuffer()
+    runs: list[tuple[int, list[Reply]]] = []
+    while sum(len(replies) for _, replies in runs) < count:
+        data = await stream.receive_some()
+        assert data, "the acceptor closed the connection"
+        runs += [wire.decode_replies(payload) for payload in buffer.feed(data)]
+    return runs
+
+
+async def is_dropped(stream: trio.SocketStream) -> bool:
+    try:
+        while await stream.receive_some():
+            pass
+    except trio.BrokenResourceError:
+        pass
+    return True
+
+
+hostile = st.one_of(
+    st.binary(min_size=1, max_size=300),
+    st.binary(max_size=100).map(wire.frame),
+    st.integers(1, len(GOOD) - 1).map(lambda cut: GOOD[:cut]),
+    st.integers(limits.MAX_FRAME_BYTES + 1, 2**32 - 1).map(lambda n: n.to_bytes(4, "big")),
+    st.integers(9, 5000).map(lambda depth: wire.frame(b"\x81" * depth)),
+    st.integers(9, 5000).map(lambda depth: wire.frame(b"\xa1\x00" * depth)),
+    st.lists(st.integers(), max_size=5).map(lambda item: wire.frame(cbor2.dumps(item))),
+    st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)).map(
+        lambda change: GOOD[: change[0]] + bytes([change[1]]) + GOOD[change[0] + 1 :]
+    ),
+)
+
+
+async def test_hostile_frames_disturb_nobody() -> None:
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(hostile, min_size=1, max_size=3))
+    def throw(frames: list[bytes]) -> None:
+        trio.from_thread.run(attack, b"".join(frames))
+
+    async with open_local_cluster(1) as cluster, open_kv(cluster.addresses) as kv:
+        (acceptor,) = cluster.addresses
+        count = 0
+
+        async def attack(data: bytes) -> None:
+            nonlocal count
+            with trio.fail_after(10):
+                async with connected(acceptor) as stream:
+                    await stream.send_all(data)
+                    with suppress(trio.BrokenResourceError, OSError):
+                        await stream.send_eof()  # unless it has dropped us already
+                    assert await is_dropped(stream)
+                count += 1
+                assert (await kv.set("ours", count, count)).val == count
+
+        await trio.to_thread.run_sync(throw)
+        assert count >= 100
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (limits.MAX_FRAME_BYTES + 1).to_bytes(4, "big"),
+        wire.frame(b"\x81" * 100_000),
+        wire.frame(wire.run(0, wire.encode_requests([Read(Instance("foo", 0))]))),
+        GOOD[:-1] + b"\xff",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_a_connection_that_breaks_the_protocol_is_closed(
+    data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
+        await stream.send_all(data)
+        with trio.fail_after(5):
+            assert await is_dropped(stream)
+        assert "closed the connection from 127.0.0.1" in caplog.text
+
+
+async def test_replies_carry_the_ids_of_their_requests() -> None:
+    reads = [Read(Instance("foo", ver)) for ver in range(3)]
+    async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
+        await stream.send_all(
+            wire.run(70, wire.encode_requests(reads)) + wire.run(5, wire.encode_requests(reads[:1]))
+        )
+        runs = await replies_to(stream, 4)
+        assert [(first, len(replies)) for first, replies in runs] == [(70, 3), (5, 1)]
+
+
+async def test_r12_replies_are_cut_at_a_size() -> None:
+    async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
+        proposal = Proposal(ProposalId(b"p" * 16, 1), b"x" * limits.MAX_VALUE_BYTES)
+        accept = Accept(Instance("foo", 0), Ballot(1, b"p" * 16), proposal)
+        await stream.send_all(wire.run(0, wire.encode_requests([accept])))
+        await replies_to(stream, 1)
+        count = limits.MAX_BATCH_MESSAGES
+        await stream.send_all(wire.run(1, wire.encode_requests([Read(accept.instance)] * count)))
+        got = 0
+        buffer = wire.FrameBuffer(2 * limits.MAX_VALUE_BYTES)  # half a GiB in one would fail
+        while got < 20:
+            for payload in buffer.feed(await stream.receive_some()):
+                first, replies = wire.decode_replies(payload)
+                assert first == 1 + got
+                got += len(replies)
+
+
+async def test_r12_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    async with open_local_cluster(1) as cluster:
+        async with connected(cluster.addresses[0]), connected(cluster.addresses[0]):
+            where = parse_address(cluster.addresses[0])
+            async with await trio.open_tcp_stream(where.host, where.port) as third:
+                with trio.fail_after(5):
+                    assert await is_dropped(third)
+        with trio.fail_after(5):
+            async with open_kv(cluster.addresses) as kv:
+                await kv.set("foo", 0, 5)
+
+
+async def test_r12_a_frame_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STALLED_FRAME_TIMEOUT", 0.05)
+    async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
+        await trio.sleep(0.2)  # between frames a client may be quiet
+        await stream.send_all(GOOD)
+        await replies_to(stream, 1)
+        await stream.send_all(GOOD[:5])
+        with trio.fail_after(5):
+            assert await is_dropped(stream)
+
+
+async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STALLED_FRAME_TIMEOUT", 0.2)
+    async with open_local_cluster(1) as cluster, open_kv(cluster.addresses) as kv:
+        await kv.set("big", 0, b"x" * limits.MAX_VALUE_BYTES)
+        async with connected(cluster.addresses[0]) as stream:
+            read = wire.run(0, wire.encode_requests([Read(Instance("big", 0))] * 100))
+            with trio.fail_after(10), pytest.raises(trio.BrokenResourceError):  # noqa: PT012
+                while True:
+                    await stream.send_all(read)
+        assert await kv.set("foo", 0, 5) == paxoskv.Entry("foo", 0, 5)
