@@ -88,7 +88,6 @@ class _Exchange:
         indexes = range(start, start + len(replies))
         if not self._missing.issuperset(indexes):
             return False
-        self._missing.difference_update(indexes)
         if self._asked is not None:
             batch, deliver = self._asked
             for index, reply in zip(indexes, replies, strict=True):
@@ -98,6 +97,7 @@ class _Exchange:
                         f"{type(batch.requests[index]).__name__}"
                     )
             deliver(start, replies)
+        self._missing.difference_update(indexes)
         if self.answered:
             self.ended.set()
         return True
