@@ -1,0 +1,1 @@
+"""Measurements of paxoskv. Each module is a command: ``python -m bench.duel``."""

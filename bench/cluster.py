@@ -1,0 +1,100 @@
+"""Three `paxoskv serve` processes on loopback, for benchmarks and for tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from paxoskv.identity import Address
+from paxoskv.storage.directory import init_cluster
+
+START_TIMEOUT = 30.0
+"""Seconds until an acceptor must say where it listens."""
+
+
+class Acceptor:
+    """One `paxoskv serve` process.
+
+    Attributes:
+        address: where it listens, ``HOST:PORT``.
+        process: the process.
+        said: the lines that it printed on standard error when it started.
+    """
+
+    def __init__(self, address: str, process: trio.Process, said: list[str]) -> None:
+        self.address = address
+        self.process = process
+        self.said = said
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
+        if self.process.poll() is None:
+            os.kill(self.process.pid, number)
+
+    async def end(self) -> int:
+        """Stop it cleanly, and return its exit code."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        return await self.process.wait()
+
+
+def free_addresses(count: int) -> list[Address]:
+    """Loopback addresses that nobody listens on at the moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    addresses = [Address(*each.getsockname()) for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
+
+
+async def start_acceptor(directory: Path, *options: str) -> Acceptor:
+    """Start `paxoskv serve DIRECTORY --memory`, and wait until it listens.
+
+    Raises:
+        RuntimeError: it ended instead; the message is what it printed.
+        trio.TooSlowError: it did neither.
+    """
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "paxoskv", "serve", str(directory), "--memory", *options],
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    text = ""
+    with trio.fail_after(START_TIMEOUT):
+        while True:
+            data = await process.stderr.receive_some()
+            text += data.decode()
+            lines = text.splitlines()
+            if text.endswith("\n") and lines[-1].startswith("listening on "):
+                return Acceptor(lines[-1].removeprefix("listening on "), process, lines)
+            if not data:
+                await process.wait()
+                raise RuntimeError(text)
+
+
+@asynccontextmanager
+async def acceptor_processes(count: int = 3) -> AsyncIterator[Sequence[Acceptor]]:
+    """Acceptors in processes of their own, in a temporary directory; all end with the block."""
+    acceptors: list[Acceptor] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            for directory in init_cluster(Path(scratch, "cluster"), free_addresses(count)):
+                acceptors.append(await start_acceptor(directory))  # noqa: PERF401
+            yield acceptors
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+                for acceptor in acceptors:
+                    acceptor.signal(signal.SIGCONT)
+                    acceptor.signal(signal.SIGKILL)
+                    await acceptor.process.wait()

@@ -1,0 +1,201 @@
+"""The `paxoskv` command as a shell sees it: output, exit codes, what it says when wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trio
+
+from bench.cluster import acceptor_processes, free_addresses
+from paxoskv.cli.output import jsonable
+from paxoskv.storage.directory import MEMORY_MARK
+
+COMMAND = [sys.executable, "-m", "paxoskv"]
+
+
+def environment(cluster: str | None) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in {"PAXOSKV_CLUSTER", "NO_COLOR"}}
+    return kept | ({"PAXOSKV_CLUSTER": cluster} if cluster else {})
+
+
+def paxoskv(*args: str, cluster: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *args],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=30,
+        check=False,
+        env=environment(cluster),
+    )
+
+
+async def run(*args: str, cluster: str | None = None) -> subprocess.CompletedProcess[str]:
+    return await trio.to_thread.run_sync(lambda: paxoskv(*args, cluster=cluster))
+
+
+async def test_writing_and_reading_from_a_shell() -> None:
+    async with acceptor_processes() as acceptors:
+        cluster = ",".join(acceptor.address for acceptor in acceptors)
+
+        async def check(args: Sequence[str], code: int, out: object = None) -> str:
+            done = await run(*args, cluster=cluster)
+            assert done.returncode == code, done.stderr
+            assert "Traceback" not in done.stderr
+            if out is None:
+                assert done.stdout == ""
+                assert done.stderr.strip()
+            else:
+                assert done.stdout.count("\n") == 1
+                assert json.loads(done.stdout) == out
+                assert not done.stderr
+            return done.stderr
+
+        entry = {"key": "foo", "ver": 0, "val": 5}
+        await check(["get", "foo", "--ver", "0"], 1)
+        await check(["set", "foo", "0", "5"], 0, entry)
+        await check(["set", "foo", "0", "5"], 0, entry)
+        assert "holds 5 already" in await check(["set", "foo", "0", "6"], 3)
+        await check(["propose", "foo", "0", "6"], 0, entry)
+        await check(["get", "foo", "--ver", "0"], 0, entry)
+        values = {
+            "-5": -5,
+            "-x": "-x",
+            "--flag": "--flag",
+            '{"a": [1, null, "b"]}': {"a": [1, None, "b"]},
+            "plain text": "plain text",
+            "NaN": "NaN",
+            "1e400": {"$float": "Infinity"},
+            "": "",
+            "值 😀": "值 😀",
+        }
+        for ver, (text, val) in enumerate(values.items()):
+            wanted = {"key": "键😀", "ver": ver, "val": val}
+            await check(["set", "键😀", str(ver), text], 0, wanted)
+            await check(["get", "键😀", "--ver", str(ver), "--json"], 0, wanted)
+        await check(["set", "k" * 1025, "0", "5"], 6)
+        await check(
+            ["set", "k", "0", "x" * (2**17 - 10)],
+            0,
+            {"key": "k", "ver": 0, "val": "x" * (2**17 - 10)},
+        )
+        one = await run("get", "foo", "--ver", "0", "--cluster", acceptors[0].address)
+        assert json.loads(one.stdout) == entry
+
+
+NOBODY = str(free_addresses(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["get", "foo", "--ver", "0", "--timeout", "0.2", "--cluster", NOBODY], 4, "refused"),
+        (["get", "foo", "--ver", "0"], 2, "--cluster"),
+        (["get", "foo", "--cluster", NOBODY], 2, "--ver"),
+        (["get", "foo", "--ver", "x", "--cluster", NOBODY], 2, "no version"),
+        (["set", "foo", "-1", "5", "--cluster", NOBODY], 2, "between 0 and"),
+        (["set", "", "0", "5", "--cluster", NOBODY], 2, "empty"),
+        (["set", "foo", "0", "--cluster", NOBODY], 2, "VALUE"),
+        (["set", "foo", "0", "1", "2", "--cluster", NOBODY], 2, "unexpected"),
+        (["set", "foo", "0", "5", "--cluster", "nonsense"], 2, "HOST:PORT"),
+        (["set", "foo", "0", "5", "--cluster", ""], 2, "cluster"),
+        (["set", "foo", "0", "[" * 200 + "]" * 200, "--cluster", NOBODY], 2, "nested"),
+        (["set", "foo", "0", "[" * 9999 + "]" * 9999, "--cluster", NOBODY], 2, "nested"),
+        (["set", "foo", "0", '"\\ud800"', "--cluster", NOBODY], 2, "Unicode"),
+        (["get", "foo", "--ver", "0", "--timeout", "0", "--cluster", NOBODY], 2, "timeout"),
+        (["get", "foo", "--ver", "0", "--timeout", "nan", "--cluster", NOBODY], 2, "timeout"),
+        (["nonsense"], 2, "No such command"),
+        (["serve", "somewhere"], 2, "--memory"),
+        (["serve", "somewhere", "--memory"], 6, "no data directory"),
+        (["init", "somewhere"], 2, "HOST:PORT"),
+        (["init", "somewhere", "a:1", "a:1"], 2, "same address"),
+        (["init", "somewhere", "a:99999"], 2, "port"),
+    ],
+)
+def test_what_is_wrong_is_said_and_told_by_the_exit_code(
+    args: list[str], code: int, message: str
+) -> None:
+    done = paxoskv(*args)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def test_help_and_version() -> None:
+    for args in (["--help"], ["set", "--help"], ["serve", "--help"], ["--version"]):
+        done = paxoskv(*args)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "paxoskv" in done.stdout
+
+
+def test_init_twice(tmp_path: Path) -> None:
+    args = ["init", str(tmp_path / "demo"), *map(str, free_addresses(3))]
+    assert paxoskv(*args).returncode == 0
+    again = paxoskv(*args)
+    assert again.returncode == 6
+    assert "nothing was changed" in again.stderr
+
+
+async def test_a_port_in_use_does_not_burn_the_directory(tmp_path: Path) -> None:
+    taken = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    address = f"127.0.0.1:{taken[0].socket.getsockname()[1]}"
+    await run("init", str(tmp_path / "demo"), address)
+    done = await run("serve", str(tmp_path / "demo" / "1"), "--memory")
+    assert done.returncode == 6
+    assert "cannot listen" in done.stderr
+    assert not (tmp_path / "demo" / "1" / MEMORY_MARK).exists()
+    await taken[0].aclose()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b"\x00\xff", {"$bytes": "AP8="}),
+        (math.nan, {"$float": "NaN"}),
+        ([-math.inf], [{"$float": "-Infinity"}]),
+        (datetime(2020, 1, 2, tzinfo=UTC), {"$datetime": "2020-01-02T00:00:00+00:00"}),
+        ({1: "a"}, {"$map": [[1, "a"]]}),
+        ([2**100_000], [{"$int": hex(2**100_000)}]),
+        ({"a": [True, None, 1.5]}, {"a": [True, None, 1.5]}),
+    ],
+)
+def test_what_json_lacks(value: object, shown: object) -> None:
+    assert jsonable(value) == shown
+    json.dumps(jsonable(value), allow_nan=False)
+
+
+def test_the_demo_is_plain_text_in_a_pipe() -> None:
+    done = paxoskv("demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    for step in ("prepare, ballot 1", "refused: ballot 2 of Y is promised", "7 is chosen"):
+        assert step in done.stdout
+    assert "await kv.get('foo', 1)  ->  7" in done.stdout
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    ends = pty.openpty()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def test_the_demo_is_coloured_in_a_terminal(terminal: tuple[int, int]) -> None:
+    ours, theirs = terminal
+    with subprocess.Popen([*COMMAND, "demo"], stdout=theirs, env=environment(None)) as process:
+        shown = b""
+        while b"paxoskv serve." not in shown:
+            shown += os.read(ours, 4096)
+        assert process.wait(timeout=30) == 0
+    assert b"\x1b[" in shown

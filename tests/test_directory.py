@@ -1,0 +1,119 @@
+"""Data directories: made whole or not at all, and held by one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from paxoskv.errors import DirectoryError
+from paxoskv.identity import Address
+from paxoskv.storage.directory import IDENTITY_FILE, MEMORY_MARK, hold_directory, init_cluster
+
+ADDRESSES = [Address("a.example", 1), Address("b.example", 2), Address("::1", 3)]
+
+
+@pytest.fixture
+def directories(tmp_path: Path) -> list[Path]:
+    return init_cluster(tmp_path / "cluster", ADDRESSES)
+
+
+def test_r10_each_acceptor_of_a_cluster_has_an_identity_of_its_own(
+    directories: list[Path],
+) -> None:
+    assert [path.name for path in directories] == ["1", "2", "3"]
+    identities = []
+    for path in directories:
+        with hold_directory(path) as directory:
+            identities.append(directory.identity)
+    assert len({identity.cluster for identity in identities}) == 1
+    assert len({identity.members for identity in identities}) == 1
+    assert [identity.address for identity in identities] == ADDRESSES
+    assert len({identity.acceptor for identity in identities}) == 3
+
+
+def test_two_clusters_share_no_id(tmp_path: Path, directories: list[Path]) -> None:
+    (other, *_) = init_cluster(tmp_path / "other", ADDRESSES)
+    with hold_directory(directories[0]) as ours, hold_directory(other) as theirs:
+        assert ours.identity.cluster != theirs.identity.cluster
+
+
+def test_init_never_touches_what_exists(tmp_path: Path, directories: list[Path]) -> None:
+    before = {path: path.read_text() for path in tmp_path.rglob("*.toml")}
+    for base in (tmp_path / "cluster", tmp_path / "cluster" / "1", directories[0] / IDENTITY_FILE):
+        with pytest.raises(DirectoryError, match="exists already, and nothing was changed"):
+            init_cluster(base, ADDRESSES)
+    assert {path: path.read_text() for path in tmp_path.rglob("*.toml")} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["cluster"], "something is left over"
+
+
+def test_init_leaves_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for bad in ([], [ADDRESSES[0]] * 2, [Address("a", port) for port in range(1, 20)]):
+        with pytest.raises(ValueError, match=r"address|acceptors"):
+            init_cluster(tmp_path / "cluster", bad)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DirectoryError):
+        init_cluster(tmp_path / "file" / "cluster", ADDRESSES)
+
+    def no_space(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("paxoskv.storage.directory._sync_directory", no_space)
+    with pytest.raises(DirectoryError, match="No space left"):
+        init_cluster(tmp_path / "cluster", ADDRESSES)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_init_takes_an_empty_directory(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert len(init_cluster(tmp_path / "empty", ADDRESSES)) == 3
+
+
+def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DirectoryError, match="`paxoskv init` makes them"), hold_directory(path):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("format = 1", "format = 2", "its format is 2"),
+        ("format = 1", "", "damaged"),
+        ('cluster = "', 'cluster = "0', "damaged"),
+        ('acceptor = "', 'acceptor = "00', "damaged"),
+        ("[[members]]", "[[others]]", "damaged"),
+        ("a.example:1", "nonsense", "damaged"),
+        ("a.example:1", "b.example:2", "same address"),
+        ("=", "", "damaged"),
+    ],
+)
+def test_a_damaged_identity_is_refused(
+    directories: list[Path], old: str, new: str, message: str
+) -> None:
+    file = directories[0] / IDENTITY_FILE
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(DirectoryError, match=message), hold_directory(directories[0]):
+        pass
+
+
+def test_a_directory_is_held_once(directories: list[Path]) -> None:
+    with hold_directory(directories[0]):
+        with pytest.raises(DirectoryError, match="in use"), hold_directory(directories[0]):
+            pass
+        with hold_directory(directories[1]):
+            pass
+    with hold_directory(directories[0]):
+        pass
+
+
+def test_r10_an_acceptor_that_forgot_its_promises_never_comes_back(
+    directories: list[Path],
+) -> None:
+    with hold_directory(directories[0]) as directory:
+        directory.mark_memory()
+    assert (directories[0] / MEMORY_MARK).read_text()
+    with pytest.raises(DirectoryError, match="make a new cluster"), hold_directory(directories[0]):
+        pass
