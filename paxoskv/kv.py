@@ -101,6 +101,16 @@ class KV:
         self._refusal: PaxosKVError | None = None
         self._closed = False
 
+    @property
+    def rounds(self) -> int:
+        """How many rounds this client has begun: fan-outs of one frame to all acceptors."""
+        return self._rounds.count
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts its proposers have made: each begins a phase 1 of its own."""
+        return self._ballots.count
+
     async def set(self, key: str, ver: int, val: Any) -> Entry:
         """Write a version of a key, once and for all.
 

@@ -39,15 +39,19 @@ class Ballots:
     One for each opened client, with a proposer id that is fresh and random. It never
     gives the same ballot twice, so two tasks of one client, or a cancelled call and
     the next, cannot share one.
+
+    Attributes:
+        count: how many ballots it has given.
     """
 
-    __slots__ = ("_count", "_n", "_proposer")
+    __slots__ = ("_n", "_proposer", "_serial", "count")
 
     def __init__(self, proposer: bytes) -> None:
         assert proposer, "only ballot 0 belongs to nobody"
         self._proposer = proposer
         self._n = 0
-        self._count = 0
+        self._serial = 0
+        self.count = 0
 
     def above(self, seen: Ballot) -> Ballot:
         """A new ballot, higher than the one seen and than all given before.
@@ -59,12 +63,13 @@ class Ballots:
         if n > MAX_BALLOT:
             raise ProtocolError(f"the acceptors report ballot {n - 1}, and none is left above it")
         self._n = n
+        self.count += 1
         return Ballot(n, self._proposer)
 
     def proposal(self, value: bytes | None) -> Proposal:
         """A new proposal of this value (None: deleted)."""
-        self._count += 1
-        return Proposal(ProposalId(self._proposer, self._count), value)
+        self._serial += 1
+        return Proposal(ProposalId(self._proposer, self._serial), value)
 
 
 class _Phase(Enum):
