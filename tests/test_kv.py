@@ -452,6 +452,12 @@ async def test_r12_no_more_rounds_wait_than_the_limit_says() -> None:
                 await wait_all_tasks_blocked()
                 assert kv._rounds._open <= MAX_OPEN_ROUNDS
             assert kv._rounds._open == MAX_OPEN_ROUNDS
+            waiting = len(kv._rounds._fresh)
+            assert waiting >= MAX_OPEN_ROUNDS
+            with trio.move_on_after(0.01):
+                await kv.get("one more", 0)
+            # Who waits in line and is cancelled leaves the line.
+            assert len(kv._rounds._fresh) == waiting
         assert kv._rounds._open == 0
 
 

@@ -13,7 +13,7 @@ from paxoskv import KV, Entry, link, open_kv, wire
 from paxoskv.identity import Address, Identity, new_cluster
 from paxoskv.limits import MAX_BATCH_BYTES, MAX_UNANSWERED_BYTES, MAX_UNANSWERED_FRAMES
 from paxoskv.link import Link
-from paxoskv.paxos.messages import NO_TOP, Promise, Report, Voted
+from paxoskv.paxos.messages import NO_TOP, Instance, Promise, Read, Report, Voted
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
 
@@ -179,6 +179,49 @@ async def test_a_silent_link_is_reopened(monkeypatch: pytest.MonkeyPatch) -> Non
         await eventually(lambda: connections >= 1)
         await kv.set("foo", 1, 5)
         await eventually(lambda: connections >= 2)
+
+
+async def test_a_link_that_falls_silent_in_the_middle_is_reopened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "SILENCE_TIMEOUT", 0.2)
+    connections = 0
+
+    async def answers_one_of_two(stream: trio.SocketStream, identity: Identity) -> None:
+        nonlocal connections
+        connections += 1
+        await stream.send_all(wire.encode_greeting(identity))
+        buffer, frames = wire.FrameBuffer(), 0
+        while frames < 2:
+            frames += len(list(buffer.feed(await stream.receive_some())))
+        await stream.send_all(wire.run(0, wire.encode_replies([Report(None, NO_TOP)])))
+        await trio.sleep_forever()
+
+    async with cluster_with(answers_one_of_two) as addresses, open_kv(addresses) as kv:
+        await kv.get("warm", 0)
+        await eventually(lambda: bad_link(kv).up)
+        await kv.get("foo", 0)
+        await kv.get("foo", 1)
+        await eventually(lambda: connections >= 2)
+
+
+def test_a_reply_goes_to_the_request_with_its_id() -> None:
+    delivered: list[tuple[int, int]] = []
+    exchange = link._Exchange(
+        link.Batch([Read(Instance("foo", ver)) for ver in range(4)]),
+        lambda start, replies: delivered.append((start, len(replies))),
+    )
+    exchange.begin(10)
+    report = Report(None, NO_TOP)
+    assert exchange.take(12, [report, report])
+    assert not exchange.take(9, [report])
+    assert not exchange.take(13, [report])
+    assert not exchange.take(13, [report, report])
+    assert exchange.take(10, [report])
+    assert not exchange.answered
+    assert exchange.take(11, [report])
+    assert exchange.answered
+    assert delivered == [(2, 2), (0, 1), (1, 1)]
 
 
 async def test_what_waits_is_sent_again_on_the_next_connection() -> None:
