@@ -19,15 +19,15 @@ def _running_pythons() -> list[str]:
     """The CPythons that really run here; a shim of pyenv may be there and yet fail."""
     found = []
     for minor in range(OLDEST, NEWEST + 1):
-        name = f"python3.{minor}"
-        path = sys.executable if sys.version_info[:2] == (3, minor) else shutil.which(name)
+        path = shutil.which(f"python3.{minor}")
         if path is None:
             continue
         probe = [path, "-c", "import sys, venv; print(sys.implementation.name)"]
         result = subprocess.run(probe, capture_output=True, text=True, timeout=60, check=False)
         if result.returncode == 0 and result.stdout.strip() == "cpython":
-            found.append(path)
-    return found
+            found.append(f"3.{minor}")
+    # A python3 without a python3.x beside it: nox itself runs on it.
+    return found or [sys.executable]
 
 
 @nox.session(python=_running_pythons())

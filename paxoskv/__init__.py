@@ -10,6 +10,7 @@ client decides it by talking to a majority of acceptors.
 
 from ._version import __version__
 from .errors import (
+    Compacted,
     DirectoryError,
     PaxosKVError,
     ProtocolError,
@@ -24,6 +25,7 @@ from .values import Entry
 
 __all__ = [
     "KV",
+    "Compacted",
     "DirectoryError",
     "Entry",
     "LocalCluster",

@@ -28,6 +28,21 @@ class VersionTaken(PaxosKVError):  # noqa: N818 - the contract's name
         return f"version {self.entry.ver} of {self.entry.key!r} {held} already"
 
 
+class Compacted(PaxosKVError):  # noqa: N818 - the contract's name
+    """The version was dropped; only newer ones are kept. No release drops any yet.
+
+    Attributes:
+        latest: the latest entry of the key that is known.
+    """
+
+    def __init__(self, latest: Entry) -> None:
+        super().__init__(latest)
+        self.latest = latest
+
+    def __str__(self) -> str:
+        return f"an old version of {self.latest.key!r}, of which {self.latest.ver} is known"
+
+
 class Unavailable(PaxosKVError):  # noqa: N818 - the contract's name
     """No quorum of acceptors brought the call to an end within its time.
 

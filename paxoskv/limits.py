@@ -54,7 +54,7 @@ MAX_ENVELOPE_DEPTH: Final = 8
 """How deeply the arrays of a frame may be nested."""
 
 MAX_REQUEST_ID: Final = 2**53 - 1
-"""The highest request id. A connection that used them all up is opened anew."""
+"""The highest request id; each connection begins at 0, and none lives to use them up."""
 
 MAX_BATCH_MESSAGES: Final = 512
 """Messages in one frame."""

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -181,6 +182,32 @@ def test_the_demo_is_plain_text_in_a_pipe() -> None:
     for step in ("prepare, ballot 1", "refused: ballot 2 of Y is promised", "7 is chosen"):
         assert step in done.stdout
     assert "await kv.get('foo', 1)  ->  7" in done.stdout
+
+
+def test_who_stops_reading_the_output_is_told_nothing_more() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(None)
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=30) == 141
+
+
+def test_interrupted() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "get", "foo", "--ver", "0", "--cluster", NOBODY],
+        stderr=subprocess.PIPE,
+        env=environment(None),
+    ) as process:
+        assert process.stderr is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert b"Traceback" not in process.stderr.read()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from paxoskv import KV, Entry, link, open_kv, wire
 from paxoskv.identity import Address, Identity, new_cluster
@@ -186,6 +187,7 @@ async def test_a_link_that_falls_silent_in_the_middle_is_reopened(
 ) -> None:
     monkeypatch.setattr(link, "SILENCE_TIMEOUT", 0.2)
     connections = 0
+    got_two = trio.Event()
 
     async def answers_one_of_two(stream: trio.SocketStream, identity: Identity) -> None:
         nonlocal connections
@@ -194,14 +196,17 @@ async def test_a_link_that_falls_silent_in_the_middle_is_reopened(
         buffer, frames = wire.FrameBuffer(), 0
         while frames < 2:
             frames += len(list(buffer.feed(await stream.receive_some())))
+        got_two.set()
         await stream.send_all(wire.run(0, wire.encode_replies([Report(None, NO_TOP)])))
         await trio.sleep_forever()
 
     async with cluster_with(answers_one_of_two) as addresses, open_kv(addresses) as kv:
         await kv.get("warm", 0)
         await eventually(lambda: bad_link(kv).up)
-        await kv.get("foo", 0)
-        await kv.get("foo", 1)
+        while not got_two.is_set():
+            await kv.get("foo", 0)
+            await wait_all_tasks_blocked(0.01)
+        # Nothing more is asked: the link itself must notice.
         await eventually(lambda: connections >= 2)
 
 

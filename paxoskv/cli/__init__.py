@@ -14,14 +14,14 @@ from typing import Final
 import click
 
 from .._version import __version__
-from ..errors import PaxosKVError, Unavailable, VersionTaken
+from ..errors import Compacted, PaxosKVError, Unavailable, VersionTaken
 from .acceptor import init, serve
 from .client import get, propose, set_
 from .demo import demo
 
-EXIT_USAGE: Final = 2
 EXIT_TAKEN: Final = 3
 EXIT_UNAVAILABLE: Final = 4
+EXIT_COMPACTED: Final = 5
 EXIT_OURS: Final = 6
 EXIT_BUG: Final = 70
 EXIT_INTERRUPTED: Final = 130
@@ -43,7 +43,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done, 1 nothing there (get), 2 wrong usage, 3 version taken,
-    4 unavailable, 6 another error, 70 a bug.
+    4 unavailable, 5 compacted, 6 another error, 70 a bug.
     """  # noqa: D301 - click wants the control character: do not wrap what follows
 
 
@@ -67,8 +67,8 @@ def _run() -> int:
         return EXIT_INTERRUPTED
     except PaxosKVError as error:
         return _fail(str(error), _exit_code(error))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Nothing more can be said to it.
+    except (BrokenPipeError, SystemExit):
+        # Whoever read our output has seen enough, which click takes for a reason to exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
     except KeyboardInterrupt:
@@ -85,6 +85,8 @@ def _exit_code(error: PaxosKVError) -> int:
             return EXIT_TAKEN
         case Unavailable():
             return EXIT_UNAVAILABLE
+        case Compacted():
+            return EXIT_COMPACTED
         case _:
             return EXIT_OURS
 
