@@ -40,7 +40,7 @@ class Compacted(PaxosKVError):  # noqa: N818 - the contract's name
         self.latest = latest
 
     def __str__(self) -> str:
-        return f"an old version of {self.latest.key!r}, of which {self.latest.ver} is known"
+        return f"dropped; the latest version known of {self.latest.key!r} is {self.latest.ver}"
 
 
 class Unavailable(PaxosKVError):  # noqa: N818 - the contract's name

@@ -210,7 +210,8 @@ class Link:
             OSError: no connection.
             PaxosKVError: whoever answers is no acceptor of ours.
         """
-        address = self.addresses[self._failures % len(self.addresses)]
+        # After a connection that served, the likeliest address comes first again.
+        address = self.addresses[max(self._failures - 1, 0) % len(self.addresses)]
         with trio.move_on_after(CONNECT_TIMEOUT) as connecting:
             stream = await trio.open_tcp_stream(address.host, address.port)
         if connecting.cancelled_caught:
@@ -251,7 +252,7 @@ class Link:
         Cancelled in the middle of a frame, the connection is over, and not used again.
         """
         while True:
-            if not self._outbox:
+            while not self._outbox:  # what woke us may have been withdrawn
                 await self._writer.park()
             data = bytearray()
             while self._outbox and len(data) < MAX_BATCH_BYTES:

@@ -182,6 +182,23 @@ async def test_a_silent_link_is_reopened(monkeypatch: pytest.MonkeyPatch) -> Non
         await eventually(lambda: connections >= 2)
 
 
+async def test_a_link_that_owes_nothing_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "SILENCE_TIMEOUT", 0.05)
+    connections = 0
+
+    async def counts(stream: trio.SocketStream, identity: Identity) -> None:
+        nonlocal connections
+        connections += 1
+        await reads_and_never_answers(stream, identity)
+
+    async with cluster_with(counts) as addresses, open_kv(addresses) as kv:
+        await eventually(lambda: bool(kv._cluster.links) and bad_link(kv).up)
+        bad_link(kv)._writer.unpark()  # as by a frame that is withdrawn at once
+        await trio.sleep(0.3)
+        assert bad_link(kv).up
+        assert connections == 1
+
+
 async def test_a_link_that_falls_silent_in_the_middle_is_reopened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
