@@ -229,6 +229,7 @@ class KV:
         maybe = None
         if isinstance(operation, Proposer) and operation.own and operation.proposed_own:
             maybe = _entry(operation.instance, operation.own)
+            text += "; it may have been written all the same, and the same again tells"
         return Unavailable(text, maybe)
 
     def _cluster_changed(self) -> None:

@@ -238,6 +238,7 @@ async def test_unavailable_says_what_may_have_been_written(
         with pytest.raises(paxoskv.Unavailable) as caught:
             await kv.set("foo", 0, 5)
         assert caught.value.maybe == Entry("foo", 0, 5)
+        assert "the same again tells" in str(caught.value)
 
 
 async def test_a_call_waits_until_the_cluster_is_there() -> None:
