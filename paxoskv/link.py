@@ -177,6 +177,8 @@ class Link:
             finally:
                 self._outbox.pop(exchange, None)
                 exchange.abandon()
+                if self._ready and self.up and not self.behind:
+                    self._ready.unpark_all()  # what was withdrawn left room
             if exchange.answered:
                 return
 
@@ -190,7 +192,7 @@ class Link:
                 reason = await self._connect_and_serve()
             except PaxosKVError as error:
                 refused, reason = error, str(error)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:  # a host name that cannot be encoded
                 reason = _why(error)
             if reason is None:
                 return
@@ -327,7 +329,7 @@ async def _receive_greeting(stream: trio.SocketStream) -> Identity:
             return identity
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError | UnicodeError) -> str:
     """What went wrong, in as few words as the system has for it."""
     cause: BaseException = error
     while isinstance(cause.__cause__, BaseExceptionGroup):

@@ -190,10 +190,10 @@ class Rounds:
 
     def _advance(self, round_: _Round, job: _Job, outcome: Outcome) -> None:
         if isinstance(outcome, Pause):
-            assert not job.pausing
-            job.pausing = True
-            job.wake(outcome)
-            self._waits_less(round_)
+            job.wake(outcome)  # a late reply may also change a pause
+            if not job.pausing:
+                job.pausing = True
+                self._waits_less(round_)
             return
         was_pausing = job.pausing
         self._leave_round(job)
@@ -227,5 +227,6 @@ class Rounds:
     def _measure(self, round_: _Round) -> None:
         if not round_.measured:
             round_.measured = True
-            took = trio.current_time() - round_.started
+            # A wait for links that were down says nothing of round trips.
+            took = min(trio.current_time() - round_.started, 4 * self._round_trip + 0.01)
             self._round_trip += _SMOOTHING * (took - self._round_trip)

@@ -99,6 +99,15 @@ def test_a_damaged_identity_is_refused(
         pass
 
 
+def test_r10_a_truncated_identity_is_no_smaller_cluster(directories: list[Path]) -> None:
+    file = directories[0] / IDENTITY_FILE
+    whole = file.read_bytes().rstrip()
+    for cut in range(len(whole)):
+        file.write_bytes(whole[:cut])
+        with pytest.raises(DirectoryError), hold_directory(directories[0]):
+            pass
+
+
 def test_a_directory_is_held_once(directories: list[Path]) -> None:
     with hold_directory(directories[0]):
         with pytest.raises(DirectoryError, match="in use"), hold_directory(directories[0]):

@@ -18,9 +18,11 @@ from paxoskv import Entry, open_kv, open_local_cluster
 from paxoskv.identity import new_cluster, parse_address
 from paxoskv.limits import MAX_KEY_BYTES, MAX_OPEN_ROUNDS, MAX_VALUE_BYTES
 from paxoskv.link import Batch, Deliver
-from paxoskv.paxos.messages import Accept
+from paxoskv.paxos.acceptor import Register
+from paxoskv.paxos.messages import Accept, Ballot, Instance, Proposal, ProposalId, Vote
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
+from paxoskv.values import encode_value
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
@@ -194,6 +196,20 @@ async def test_cancelling_at_every_await_point_leaves_the_client_usable(
         with trio.fail_after(5):  # the acceptors notice that the clients have gone
             while trio.lowlevel.current_statistics().tasks_living != tasks:  # noqa: ASYNC110
                 await trio.sleep(0.01)
+
+
+async def test_r6_versions_left_unfinished_at_many_ballots_are_read() -> None:
+    async with open_local_cluster() as cluster:
+        for ver in range(50):
+            for store, n in zip(cluster._stores, (1, 2, 3), strict=True):
+                who = bytes([n]) * 16
+                vote = Vote(Ballot(n, who), Proposal(ProposalId(who, ver + 1), encode_value(n)))
+                store.save(Instance("foo", ver), Register(vote.ballot, vote))
+        async with open_kv(cluster.addresses) as kv, open_kv(cluster.addresses) as other:
+            for ver in range(50):
+                entry = await kv.get("foo", ver)
+                assert entry is not None
+                assert entry == await other.get("foo", ver)
 
 
 async def test_without_a_quorum_unavailable_names_who_did_not_answer() -> None:

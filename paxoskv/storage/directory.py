@@ -145,6 +145,7 @@ def _identity_text(number: int, identity: Identity) -> str:
 format = {FORMAT}
 cluster = "{identity.cluster.hex()}"
 acceptor = "{identity.acceptor.hex()}"
+acceptors = {len(identity.members)}
 
 # All acceptors of the cluster. The ids are fixed for ever; votes are counted by them.
 # The addresses are where clients look for each.
@@ -160,6 +161,8 @@ def _read_identity(data: bytes) -> Identity:
     members = tuple(
         Member(_id(member["id"]), parse_address(member["address"])) for member in table["members"]
     )
+    if table["acceptors"] != len(members):
+        raise ValueError(f"it lists {len(members)} of {table['acceptors']} acceptors")
     identity = Identity(_id(table["cluster"]), _id(table["acceptor"]), members)
     identity.check()
     return identity
