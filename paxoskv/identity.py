@@ -54,7 +54,12 @@ def parse_address(text: object, *, lowest_port: int = 1) -> Address:
     port = int(match[3])
     if not lowest_port <= port <= 65535:
         raise ValueError(f"{text!r} is no address; a port is between {lowest_port} and 65535")
-    return Address(match[1] or match[2], port)
+    host = match[1] or match[2]
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{text!r} is no address; its host is no name") from None
+    return Address(host, port)
 
 
 def parse_addresses(texts: Iterable[object]) -> tuple[Address, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import cbor2
 
-from .errors import TooLarge
+from .errors import ProtocolError, TooLarge
 from .limits import (
     MAX_ENCODED_VALUE_BYTES,
     MAX_KEY_BYTES,
@@ -144,7 +144,13 @@ def _check(value: object, where: str, depth: int) -> None:
 def _check_datetime(value: datetime, where: str) -> None:
     if value.utcoffset() is None:
         raise ValueError(f"{where} is a datetime without a time zone; give it one")
-    if decode_value(cbor2.dumps(value)) != value:
+    if type(value) is not datetime:
+        raise TypeError(f"{where} is a {type(value).__name__}; make it a plain datetime")
+    try:
+        again = decode_value(cbor2.dumps(value))
+    except ProtocolError:
+        again = None
+    if again != value:
         raise ValueError(
             f"{where} is a datetime that would come back changed; "
             "convert it with astimezone(timezone.utc)"

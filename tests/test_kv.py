@@ -417,7 +417,16 @@ async def test_wrong_arguments_raise_before_anything_is_sent(
 
 
 def test_open_kv_checks_its_arguments_at_once() -> None:
-    for bad in ([], ["nonsense"], ["host:0"], ["host:65536"], ["a b:1"], ["::1:80"], [":1"]):
+    for bad in (
+        [],
+        ["nonsense"],
+        ["a..b:1"],
+        ["host:0"],
+        ["host:65536"],
+        ["a b:1"],
+        ["::1:80"],
+        [":1"],
+    ):
         with pytest.raises(ValueError, match="address"):
             open_kv(bad)
     for wrong in ("127.0.0.1:1", [1], [None]):

@@ -95,6 +95,7 @@ def test_depth_has_a_limit() -> None:
     ("value", "message"),
     [
         (datetime(2020, 1, 1), "without a time zone"),
+        (datetime(2020, 1, 1, tzinfo=timezone(timedelta(seconds=30))), "come back changed"),
         (["\ud800"], "not valid Unicode"),
         ({math.nan: 1}, "NaN for a key"),
     ],
