@@ -1,13 +1,16 @@
 """A client's view of the cluster: who the members are, and a link to each of them.
 
-Rule R10. A client begins with addresses, links to each of them, and takes the members
-from the first acceptor that greets. Then there is one link for each member, bound to
-its identity: what answers there as somebody else is a stranger, and counts as no answer.
+Rule R10. A client begins with addresses, and links to each of them. Each cluster that an
+acceptor greets with is a *candidate*, whose members get links too. One of them is
+*adopted*, once a quorum of its members has greeted, and once most of the given addresses
+are known to be its own, so that a client which was given addresses of two clusters by
+mistake never writes to the wrong one. From then on each link is bound to one identity:
+what answers there as somebody else is a stranger, and counts as no answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from random import Random
 
 import trio
@@ -17,6 +20,20 @@ from .identity import Address, Identity
 from .link import Link
 from .paxos.messages import AcceptorId
 from .paxos.quorums import Quorums
+
+
+class _Candidate:
+    """A cluster that may be ours: its members, and a link to each."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.id = identity.cluster
+        self.members = {member.id: member.address for member in identity.members}
+        self.links: dict[AcceptorId, Link] = {}
+        self.greeted: set[AcceptorId] = set()
+
+    @property
+    def quorums(self) -> Quorums:
+        return Quorums(len(self.members))
 
 
 class Cluster:
@@ -38,12 +55,12 @@ class Cluster:
     ) -> None:
         self._nursery = nursery
         self._rng = rng
-        self._changed = changed
-        self._identity: Identity | None = None  # the first that greeted
-        self._known = trio.Event()
+        self._on_change = changed
+        self._candidates: dict[bytes, _Candidate] = {}
+        self._adopted = trio.Event()
         self._links: dict[AcceptorId, Link] = {}  # of the members, in their order
-        # Given addresses of which it is not known yet whose they are.
-        self._seeds = [self._link(address) for address in addresses]
+        # The links to the addresses that were given, and whose they turned out to be.
+        self._given = {self._link(address): b"" for address in addresses}
 
     @property
     def links(self) -> dict[AcceptorId, Link]:
@@ -57,15 +74,18 @@ class Cluster:
 
     async def known(self) -> None:
         """Wait until the members are known."""
-        await self._known.wait()
+        await self._adopted.wait()
 
     def refusal(self) -> PaxosKVError | None:
         """Why no quorum is left to ask, if those who answer are not our acceptors."""
+        links: Collection[Link]
         if self._links:
-            links = list(self._links.values())
+            links = self._links.values()
             spare = len(links) - self.quorums.quorum
+        elif self._candidates:
+            return self._dispute()
         else:
-            links = self._seeds
+            links = self._given
             spare = len(links) - 1
         refused = [link.refused for link in links if link.refused is not None]
         if len(refused) <= spare:
@@ -73,55 +93,129 @@ class Cluster:
         return type(refused[0])("; ".join(dict.fromkeys(map(str, refused))))
 
     def explain(self, answered: Collection[AcceptorId]) -> str:
-        """Which acceptors did not answer, and why, for people."""
-        links = (
-            [link for acceptor, link in self._links.items() if acceptor not in answered]
-            if self._links
-            else self._seeds
+        """How many acceptors answered, how many are needed, and why the others did not."""
+        if not self._links and not self._candidates:
+            return f"no acceptor was reached: {_reasons(self._given)}"
+        if self._links:
+            links, quorums = self._links, self.quorums
+        else:
+            candidate = max(self._candidates.values(), key=lambda each: len(each.greeted))
+            links, quorums, answered = candidate.links, candidate.quorums, candidate.greeted
+        missing = [link for acceptor, link in links.items() if acceptor not in answered]
+        return (
+            f"{len(answered)} of {quorums.n} acceptors answered, and {quorums.quorum} are "
+            f"needed: {_reasons(missing)}"
         )
-        return "; ".join(f"{link.addresses[0]}: {link.explain()}" for link in links)
 
     def _link(self, address: Address) -> Link:
         link = Link(address, self._welcome, self._changed, self._rng)
         self._nursery.start_soon(link.run)
         return link
 
+    def _changed(self) -> None:
+        self._adopt()  # an address that could not be reached does not stand in the way
+        self._on_change()
+
     def _welcome(self, link: Link, identity: Identity) -> bool:
         """Judge whom a link has reached, and say whether the link is needed."""
-        if self._identity is None:
-            self._identity = identity
-            self._bind_members(identity, link)
-        elif identity.cluster != self._identity.cluster:
+        address = link.addresses[0]
+        candidate = self._candidates.get(identity.cluster)
+        if candidate is None:
+            if self._adopted.is_set():
+                (adopted,) = self._candidates.values()
+                raise WrongCluster(
+                    f"{address} belongs to cluster {identity.cluster.hex()}, "
+                    f"and not to {adopted.id.hex()}"
+                )
+            candidate = self._candidates[identity.cluster] = _Candidate(identity)
+        elif {member.id for member in identity.members} != candidate.members.keys():
+            raise WrongCluster(f"{address} has other members for the same cluster")
+        if link.acceptor is not None and link.acceptor != identity.acceptor:
             raise WrongCluster(
-                f"{link.addresses[0]} belongs to cluster {identity.cluster.hex()}, "
-                f"and not to {self._identity.cluster.hex()}"
-            )
-        elif {m.id for m in identity.members} != {m.id for m in self._identity.members}:
-            raise WrongCluster(f"{link.addresses[0]} has other members for the same cluster")
-        if link.acceptor is None:
-            # One of the addresses that were given leads to a member that has a link. It
-            # was given, so it is the better way to that member, the next time.
-            self._seeds.remove(link)
-            self._links[identity.acceptor].addresses.insert(0, link.addresses[0])
-            return False
-        if link.acceptor != identity.acceptor:
-            raise WrongCluster(
-                f"{link.addresses[0]} is the address of acceptor {link.acceptor.hex()}, "
+                f"{address} is the address of acceptor {link.acceptor.hex()}, "
                 f"but {identity.acceptor.hex()} answers there"
             )
+        if link in self._given:
+            self._given[link] = candidate.id
+        candidate.greeted.add(identity.acceptor)
+        needed = self._bind(candidate, link, identity.acceptor)
+        self._find_members(candidate)
+        self._adopt()
+        return needed
+
+    def _bind(self, candidate: _Candidate, link: Link, acceptor: AcceptorId) -> bool:
+        """Make it the link of an acceptor, unless that has another one; say which."""
+        bound = candidate.links.setdefault(acceptor, link)
+        if bound is not link:
+            # One of the addresses that were given leads to a member that has a link. It
+            # was given, so it is the better way to that member, the next time.
+            bound.addresses.insert(0, link.addresses[0])
+            return False
+        if link.acceptor is None:
+            link.acceptor = acceptor
+            if candidate.members[acceptor] not in link.addresses:
+                link.addresses.append(candidate.members[acceptor])
         return True
 
-    def _bind_members(self, identity: Identity, greeted: Link) -> None:
-        """Find or make the link of each member, now that they are known."""
-        by_address = {link.addresses[0]: link for link in self._seeds if link is not greeted}
-        for member in identity.members:
-            if member.id == identity.acceptor:
-                link = greeted
-                if member.address not in link.addresses:
-                    link.addresses.append(member.address)
-            else:
-                link = by_address.get(member.address) or self._link(member.address)
-            link.acceptor = member.id
-            self._links[member.id] = link
-        self._seeds = [link for link in self._seeds if link.acceptor is None]
-        self._known.set()
+    def _find_members(self, candidate: _Candidate) -> None:
+        """Find or make the link of each member."""
+        unbound = {link.addresses[0]: link for link in self._given if link.acceptor is None}
+        for acceptor, address in candidate.members.items():
+            if acceptor not in candidate.links:
+                link = unbound.get(address) or self._link(address)
+                if link not in self._given:
+                    link.acceptor = acceptor
+                candidate.links[acceptor] = link
+
+    def _adopt(self) -> None:
+        """Adopt a candidate, if there is one that can only be meant."""
+        if self._adopted.is_set():
+            return
+        for candidate in self._candidates.values():
+            enough = len(candidate.greeted) >= candidate.quorums.quorum
+            if (enough or len(self._given) == 1) and self._is_meant(candidate):
+                break
+        else:
+            return
+        for other in self._candidates.values():
+            if other is not candidate:
+                for link in other.links.values():
+                    link.reopen() if link in self._given else link.close()
+        for acceptor in candidate.members:
+            self._links[acceptor] = candidate.links[acceptor]
+            self._links[acceptor].acceptor = acceptor
+        self._candidates = {candidate.id: candidate}
+        self._adopted.set()
+
+    def _is_meant(self, candidate: _Candidate) -> bool:
+        """Whether most of the given addresses are this cluster's, or can only be its own."""
+        ours, others, unknown = 0, 0, 0
+        for link, cluster in self._given.items():
+            if cluster == candidate.id:
+                ours += 1
+            elif cluster:
+                others += 1
+            elif link in candidate.links.values():
+                ours += 1
+            elif not link.failed:
+                unknown += 1
+        return ours > others + unknown
+
+    def _dispute(self) -> WrongCluster | None:
+        """The error of a client that was given addresses of more than one cluster."""
+        if len(self._candidates) < 2 or any(map(self._is_meant, self._candidates.values())):
+            return None
+        if not all(cluster or link.failed for link, cluster in self._given.items()):
+            return None  # who has not answered yet may make it clear
+        return WrongCluster(
+            "the addresses belong to different clusters, and none has most of them: "
+            + "; ".join(
+                f"{link.addresses[0]} to {cluster.hex()}"
+                for link, cluster in self._given.items()
+                if cluster
+            )
+        )
+
+
+def _reasons(links: Iterable[Link]) -> str:
+    return "; ".join(f"{link.addresses[0]}: {link.explain()}" for link in links)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .paxos.messages import Proposal
     from .values import Entry
 
 
@@ -29,7 +30,7 @@ class VersionTaken(PaxosKVError):  # noqa: N818 - the contract's name
 
 
 class Compacted(PaxosKVError):  # noqa: N818 - the contract's name
-    """The version was dropped; only newer ones are kept. No release drops any yet.
+    """The version was dropped; only newer ones are kept (rule R9).
 
     Attributes:
         latest: the latest entry of the key that is known.
@@ -50,12 +51,17 @@ class Unavailable(PaxosKVError):  # noqa: N818 - the contract's name
 
     Attributes:
         maybe: the entry that the call may have written all the same, now or later, or
-            None: it certainly wrote nothing. The same ``set`` again tells (rule R11).
+            None: it certainly wrote nothing. ``KV.settle`` tells, and after a ``set`` so
+            does the same ``set`` again (rule R11).
+        proposal: what tells that entry from an equal one of another writer.
     """
 
-    def __init__(self, message: str, maybe: Entry | None = None) -> None:
-        super().__init__(message, maybe)
+    def __init__(
+        self, message: str, maybe: Entry | None = None, proposal: Proposal | None = None
+    ) -> None:
+        super().__init__(message, maybe, proposal)
         self.maybe = maybe
+        self.proposal = proposal
 
     def __str__(self) -> str:
         message: str = self.args[0]
@@ -76,6 +82,14 @@ class WrongCluster(PaxosKVError):  # noqa: N818 - the contract's name
 
 class DirectoryError(PaxosKVError):
     """A data directory cannot be used; the message says what to do instead."""
+
+
+class StoreError(PaxosKVError):
+    """What an acceptor keeps on disk cannot be read or written at the moment."""
+
+
+class StoreDamaged(StoreError):  # noqa: N818 - says what it is
+    """What is on the disk of an acceptor is not what it wrote there."""
 
 
 def _brief(value: object, limit: int = 80) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from typing import Any
 
-import trio
-
-from .cluster import Cluster
-from .errors import PaxosKVError, Unavailable, VersionTaken
-from .identity import Address, new_id, parse_addresses
+from .client import Client, Nothing, open_client
+from .errors import Compacted, Unavailable, VersionTaken
+from .identity import Address, parse_addresses
 from .limits import DEFAULT_TIMEOUT
+from .paxos import messages
 from .paxos.messages import Instance, Proposal
-from .paxos.proposer import Ballots, Proposer
-from .paxos.reader import Reader
-from .rounds import Rounds
-from .tasks import background_nursery
-from .values import Entry, check_key, check_version, decode_value, encode_value
-from .writers import Writers
+from .paxos.operation import Latest
+from .values import (
+    Entry,
+    check_key,
+    check_prefix,
+    check_version,
+    decode_value,
+    encode_value,
+    to_entry,
+)
 
 
 def open_kv(
@@ -48,6 +51,10 @@ def open_kv(
     """
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"a timeout is a number of seconds, not {type(timeout).__name__}")
+    try:
+        timeout = float(timeout)
+    except OverflowError:
+        raise ValueError("a timeout is too large; math.inf is no limit at all") from None
     if not timeout > 0:
         raise ValueError(f"a timeout is more than 0 seconds, not {timeout}")
     return _open_kv(parse_addresses(addresses), timeout, rng or Random())  # noqa: S311 - jitter
@@ -57,59 +64,43 @@ def open_kv(
 async def _open_kv(
     addresses: tuple[Address, ...], timeout: float, rng: Random
 ) -> AsyncIterator[KV]:
-    async with background_nursery() as nursery:
-        kv = KV(addresses, timeout, rng, nursery)
-        try:
-            yield kv
-        finally:
-            kv._close()
-
-
-class _Call:
-    """A call under way."""
-
-    __slots__ = ("error", "operation", "scope", "what")
-
-    def __init__(self, what: str, timeout: float) -> None:
-        self.what = what  # for people
-        self.scope = trio.CancelScope(deadline=trio.current_time() + timeout)
-        self.operation: Proposer | Reader | None = None  # None: not begun
-        self.error: Exception | None = None  # why it was ended; None: its time was up
-
-    def end(self, error: Exception) -> None:
-        self.error = error
-        self.scope.cancel()
+    async with open_client(addresses, timeout, rng) as client:
+        yield KV(client)
 
 
 class KV:
     """A client of one cluster, for any number of tasks. :func:`open_kv` makes it.
 
     Every call may be cancelled at any time: the client goes on working, and others that
-    use it notice nothing. A ``set`` or ``propose`` that was cancelled, or that raised
-    :class:`Unavailable`, may have been written or not; the same call again tells.
+    use it notice nothing. A write that was cancelled, or that raised
+    :class:`Unavailable`, may have been written or not: the same ``set`` again tells, and
+    :meth:`settle` does for the others.
+
+    All calls raise, besides what each says:
+
+    - :class:`Unavailable`: no quorum brought it to an end in time; ``.maybe`` says what may
+      have been written all the same.
+    - :class:`WrongCluster`, :class:`ProtocolError`: those who answer are not acceptors of
+      one cluster, or speak another version of the protocol, or what they say cannot be.
+    - ``TypeError``, ``ValueError``, :class:`TooLarge`: an argument cannot be used, and
+      nothing was sent.
+    - ``trio.ClosedResourceError``: the client is closed.
     """
 
-    def __init__(
-        self, addresses: tuple[Address, ...], timeout: float, rng: Random, nursery: trio.Nursery
-    ) -> None:
-        self._timeout = timeout
-        self._cluster = Cluster(addresses, nursery, rng, self._cluster_changed)
-        self._rounds = Rounds(self._cluster.links, nursery, rng)
-        self._ballots = Ballots(new_id())
-        self._writers = Writers()
-        self._calls: set[_Call] = set()
-        self._refusal: PaxosKVError | None = None
-        self._closed = False
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
     @property
     def rounds(self) -> int:
         """How many rounds this client has begun: fan-outs of one frame to all acceptors."""
-        return self._rounds.count
+        return self._client.rounds.count
 
     @property
     def attempts(self) -> int:
         """How many attempts its proposers have made: each begins a phase 1 of its own."""
-        return self._ballots.count
+        return self._client.attempts
+
+    # --- one version of a key --------------------------------------------------------
 
     async def set(self, key: str, ver: int, val: Any) -> Entry:
         """Write a version of a key, once and for all.
@@ -129,13 +120,7 @@ class KV:
 
         Raises:
             VersionTaken: the version holds another value; ``.entry`` is what it holds.
-            Unavailable: no quorum brought it to an end in time; ``.maybe`` says whether
-                it may have been written.
-            TooLarge: the key or the value is over its limit.
-            WrongCluster, ProtocolError: those who answer are not acceptors of one
-                cluster, or speak another version of the protocol.
-            TypeError, ValueError: an argument is not as above; nothing was sent.
-            trio.ClosedResourceError: the client is closed.
+            Compacted: the version was dropped; ``.latest`` is the latest known.
         """
         entry, is_ours = await self._decide("set", key, ver, val)
         if not is_ours:
@@ -149,112 +134,198 @@ class KV:
             The entry that is chosen in the end: this value or another's.
 
         Raises:
-            As :meth:`set`, without ``VersionTaken``.
+            Compacted: the version was dropped; ``.latest`` is the latest known.
         """
         entry, _ = await self._decide("propose", key, ver, val)
         return entry
 
-    async def get(self, key: str, ver: int) -> Entry | None:
-        """Read a version of a key.
+    async def get(self, key: str, ver: int | None = None) -> Entry | None:
+        """Read a version of a key, or its latest one.
 
         One round trip when the acceptors agree. A proposal that somebody left unfinished
         is finished first (rule R6).
 
+        Args:
+            key: the key.
+            ver: the version; None: the latest.
+
         Returns:
-            The entry, or None: when it was called, nothing was chosen.
+            The entry, or None: when it was called, nothing was chosen. Where the latest
+            version is a tombstone, it is None too; the tombstone itself is shown by
+            :meth:`latest`, or when its version is asked for.
 
         Raises:
-            As :meth:`set`, without ``VersionTaken``.
+            Compacted: the version was dropped; ``.latest`` is the latest known.
         """
+        if ver is None:
+            entry = await self.latest(key)
+            return None if entry is None or entry.deleted else entry
         instance = Instance(check_key(key), check_version(ver))
-        with self._call(f"get {key!r} version {ver}") as call:
-            await self._members_known()
-            call.operation = Reader(instance, self._cluster.quorums, self._ballots)
-            proposal = await self._rounds.perform(call.operation)
-        return None if proposal is None else _entry(instance, proposal)
+        decision = await self._client.read(instance)
+        return None if decision is None else _entry_of(instance, decision)
+
+    # --- the latest version ------------------------------------------------------------
+
+    async def latest(self, key: str) -> Entry | None:
+        """Read the latest version of a key, also if it is a tombstone.
+
+        Returns:
+            The entry, whose ``ver + 1`` is the next to :meth:`set`, or None: there is none.
+        """
+        latest = await self._client.find(check_key(key))
+        return None if latest is None else _latest_entry(key, latest)
+
+    async def put(self, key: str, val: Any) -> Entry:
+        """Write the version after the latest.
+
+        It is newer than all that was chosen before the call began (rule R7).
+
+        Returns:
+            The entry.
+        """
+        check_key(key)
+        value = encode_value(val)
+        latest = await self._client.append("put", key, lambda _: value)
+        assert latest is not None, "there is always something to put"
+        return _latest_entry(key, latest)
+
+    async def update(self, key: str, function: Callable[[Any], Any]) -> Entry:
+        """Write what a function makes of the latest value, atomically: read, modify, write.
+
+        Args:
+            key: the key.
+            function: is given the latest value (None: there is none, or it is deleted), and
+                returns the next. It runs in the caller's task, once more for each version
+                that another writer wins. What it raises ends the call, and nothing was
+                written.
+
+        Returns:
+            The entry that was written.
+        """
+
+        def compute(latest: Latest | None) -> bytes:
+            value = None if latest is None else latest.proposal.value
+            return encode_value(function(None if value is None else decode_value(value)))
+
+        latest = await self._client.append("update", check_key(key), compute)
+        assert latest is not None, "there is always something to write"
+        return _latest_entry(key, latest)
+
+    async def delete(self, key: str) -> Entry | None:
+        """Write a tombstone as the version after the latest.
+
+        Returns:
+            The tombstone, or None: the key has no value, and nothing was written.
+        """
+
+        def compute(latest: Latest | None) -> Nothing | None:
+            there = latest is not None and latest.proposal.value is not None
+            return None if there else Nothing.NOTHING
+
+        latest = await self._client.append("delete", check_key(key), compute)
+        return None if latest is None else _latest_entry(key, latest)
+
+    async def settle(self, error: Unavailable) -> bool:
+        """Find out whether a write of unknown outcome was written after all.
+
+        It brings the version to an end: where nothing is chosen yet, with the very proposal
+        of that write.
+
+        Args:
+            error: what the write raised.
+
+        Returns:
+            Whether that very proposal was chosen: not merely an equal value of another.
+
+        Raises:
+            Compacted: the version was dropped, and nobody can tell any more.
+        """
+        if not isinstance(error, Unavailable):
+            raise TypeError(f"what is settled is an Unavailable, not {type(error).__name__}")
+        if error.maybe is None or error.proposal is None:
+            return False
+        instance = Instance(error.maybe.key, error.maybe.ver)
+        what = f"settle {instance.key!r} version {instance.ver}"
+        decision = await self._client.decide(what, instance, error.proposal)
+        if isinstance(decision, messages.Compacted):
+            raise _compacted(instance.key, decision)
+        return decision.id == error.proposal.id
+
+    # --- many versions, many keys --------------------------------------------------------
+
+    async def history(self, key: str) -> list[Entry]:
+        """The versions of a key that are still kept, tombstones included, oldest first."""
+        versions = await self._client.history(check_key(key))
+        return [_latest_entry(key, version) for version in versions]
+
+    def scan(
+        self, prefix: str = "", *, limit: int | None = None, after: str | None = None
+    ) -> AsyncIterator[Entry]:
+        """Iterate over the latest entries of the keys with a prefix, in key order.
+
+        Every key that lives throughout the scan appears once, each entry as of some moment
+        during the scan; it is no snapshot across keys. It reads page by page, and holds one
+        page at a time; each page may take the client's timeout.
+
+        Args:
+            prefix: what the keys begin with; "": all keys.
+            limit: the most entries to give; None: no limit.
+            after: begin after this key, to go on where another scan ended.
+
+        Returns:
+            An asynchronous iterator; keys whose latest version is a tombstone are left out.
+        """
+        check_prefix(prefix, "prefix")
+        check_prefix("" if after is None else after, "key to begin after")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+            raise TypeError(f"a limit is an int, not {type(limit).__name__}")
+        if limit is not None and limit < 0:
+            raise ValueError(f"a limit is at least 0, not {limit}")
+        return _Scan(self._client, prefix, after or "", limit)
 
     async def _decide(self, name: str, key: str, ver: int, val: Any) -> tuple[Entry, bool]:
         """Propose a value; the entry that is chosen, and whether it has this very value."""
         instance = Instance(check_key(key), check_version(ver))
-        own = self._ballots.proposal(encode_value(val))
-        with self._call(f"{name} {key!r} version {ver}") as call:
-            await self._members_known()
-            await self._writers.enter(key)
-            try:
-                call.operation = Proposer(instance, own, self._cluster.quorums, self._ballots)
-                chosen = await self._rounds.perform(call.operation)
-            finally:
-                self._writers.leave(key)
-        assert chosen is not None, "whoever proposes something ends with something"
-        return _entry(instance, chosen), chosen.value == own.value
-
-    async def _members_known(self) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if not self._cluster.links:
-            await self._cluster.known()
-
-    @contextmanager
-    def _call(self, what: str) -> Iterator[_Call]:
-        """The limits of a call: its time, the life of the client, and a cluster to ask."""
-        call = _Call(what, self._timeout)
-        self._calls.add(call)
-        if self._closed:
-            call.end(_closed())
-        elif self._refusal is not None:
-            call.end(_copy(self._refusal))
-        try:
-            with call.scope:
-                yield call
-        finally:
-            self._calls.discard(call)
-        if call.scope.cancelled_caught:
-            raise (call.error or self._unavailable(call)) from None
-
-    def _unavailable(self, call: _Call) -> Unavailable:
-        """Why a call did not end in time, with the acceptors that did not answer."""
-        text = f"{call.what}: not done within {self._timeout:g} s"
-        operation = call.operation
-        if not self._cluster.links:
-            return Unavailable(f"{text}: no acceptor was reached: {self._cluster.explain(())}")
-        quorums = self._cluster.quorums
-        if operation is None:
-            return Unavailable(f"{text}: it waited for another write of this client to the key")
-        if len(operation.replied) < quorums.quorum:
-            text += (
-                f": {len(operation.replied)} of {quorums.n} acceptors answered, and "
-                f"{quorums.quorum} are needed: {self._cluster.explain(operation.replied)}"
-            )
-        else:
-            text += ": other proposers kept overtaking it"
-        maybe = None
-        if isinstance(operation, Proposer) and operation.own and operation.proposed_own:
-            maybe = _entry(operation.instance, operation.own)
-            text += "; it may have been written all the same, and the same again tells"
-        return Unavailable(text, maybe)
-
-    def _cluster_changed(self) -> None:
-        """A link went up or down: is there still a cluster to ask?"""
-        self._refusal = self._cluster.refusal()
-        if self._refusal is not None:
-            for call in self._calls:
-                call.end(_copy(self._refusal))
-
-    def _close(self) -> None:
-        self._closed = True
-        for call in self._calls:
-            call.end(_closed())
+        own = self._client.proposal(encode_value(val))
+        decision = await self._client.decide(f"{name} {key!r} version {ver}", instance, own)
+        entry = _entry_of(instance, decision)
+        return entry, isinstance(decision, Proposal) and decision.value == own.value
 
 
-def _entry(instance: Instance, proposal: Proposal) -> Entry:
-    if proposal.value is None:
-        return Entry(*instance, None, deleted=True)
-    return Entry(*instance, decode_value(proposal.value))
+class _Scan:
+    """A scan under way: one page at a time. Nothing runs between its steps."""
+
+    def __init__(self, client: Client, prefix: str, after: str, limit: int | None) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._after: str | None = after  # None: there is no further page
+        self._left = limit
+        self._entries: list[Entry] = []  # of the page, the last first
+
+    def __aiter__(self) -> AsyncIterator[Entry]:
+        return self
+
+    async def __anext__(self) -> Entry:
+        while not self._entries and self._after is not None and self._left != 0:
+            page, self._after = await self._client.page(self._prefix, self._after)
+            entries = [_latest_entry(key, latest) for key, latest in page.items()]
+            self._entries = [entry for entry in reversed(entries) if not entry.deleted]
+        if not self._entries or self._left == 0:
+            raise StopAsyncIteration
+        if self._left is not None:
+            self._left -= 1
+        return self._entries.pop()
 
 
-def _closed() -> trio.ClosedResourceError:
-    return trio.ClosedResourceError("this client is closed")
+def _latest_entry(key: str, latest: Latest) -> Entry:
+    return to_entry(Instance(key, latest.ver), latest.proposal)
 
 
-def _copy(error: PaxosKVError) -> PaxosKVError:
-    """The same error for another caller, who adds a traceback of its own."""
-    return type(error)(*error.args)
+def _entry_of(instance: Instance, decision: Proposal | messages.Compacted) -> Entry:
+    if isinstance(decision, messages.Compacted):
+        raise _compacted(instance.key, decision)
+    return to_entry(instance, decision)
+
+
+def _compacted(key: str, reply: messages.Compacted) -> Compacted:
+    return Compacted(to_entry(Instance(key, reply.latest), reply.proposal))

@@ -36,6 +36,18 @@ MAX_BALLOT: Final = 2**53 - 1
 MAX_ACCEPTORS: Final = 15
 """The largest cluster. Each write talks to all of them; five are plenty."""
 
+DEFAULT_KEEP: Final = 16
+"""How many of the newest chosen versions of a key an acceptor keeps, unless told otherwise."""
+
+MAX_KEEP: Final = 4096
+"""The most that it can be told to keep."""
+
+MAX_PAGE_KEYS: Final = 1024
+"""Keys in one page of a scan."""
+
+MAX_PAGE_BYTES: Final = 256 * KIB
+"""Where a page of a scan is cut, unless one entry alone is larger."""
+
 MAX_PAUSE_ROUND_TRIPS: Final = 32.0
 """The longest pause of a proposer that lost a duel, in round trips."""
 
@@ -49,6 +61,12 @@ MAX_FRAME_BYTES: Final = 16 * MIB
 
 MAX_GREETING_BYTES: Final = 64 * KIB
 """The longest greeting."""
+
+MAX_REASON_LENGTH: Final = 400
+"""The longest text, in characters, by which an acceptor says why it cannot serve."""
+
+MAX_STORE_BYTES: Final = 2**62
+"""More than any acceptor can have on disk."""
 
 MAX_ENVELOPE_DEPTH: Final = 8
 """How deeply the arrays of a frame may be nested."""
@@ -73,6 +91,18 @@ DEFAULT_TIMEOUT: Final = 5.0
 MAX_OPEN_ROUNDS: Final = 16
 """Rounds that wait for replies at a time; further callers wait in order."""
 
+MAX_PENDING_COMMITS: Final = 4096
+"""Commits that wait to be sent; beyond, the oldest are forgotten, which is no harm (R8)."""
+
+COMMIT_DELAY: Final = 0.01
+"""How long a commit waits for a round to ride on."""
+
+COMMIT_PATIENCE: Final = 0.25
+"""How long commits alone may take to be answered; also what closing a client may take."""
+
+MAX_REMEMBERED_BYTES: Final = 16 * MIB
+"""What a client remembers of the latest versions that it has seen."""
+
 MAX_UNANSWERED_FRAMES: Final = 64
 """Frames that an acceptor may owe an answer to before its link is *behind*."""
 
@@ -83,7 +113,11 @@ CONNECT_TIMEOUT: Final = 2.0
 """How long an acceptor may take to accept a connection and to greet."""
 
 SILENCE_TIMEOUT: Final = 3.0
-"""How long an acceptor that owes an answer may send nothing before its link is reopened."""
+"""How long an acceptor that owes an answer may send nothing before its link is reopened.
+To it comes the time that what was sent takes at ``SLOWEST_LINK``."""
+
+SLOWEST_LINK: Final = 64 * KIB
+"""The speed in bytes per second below which a connection counts as stalled."""
 
 RECONNECT_FIRST: Final = 0.02
 """The first pause before a link is opened again; it doubles with each failure."""
@@ -97,4 +131,8 @@ MAX_CONNECTIONS: Final = 1024
 """Connections that an acceptor serves at a time; one more is closed at once."""
 
 STALLED_FRAME_TIMEOUT: Final = 30.0
-"""How long a connection may stall in the middle of a frame, or not read its replies."""
+"""How long a frame may take to arrive, or replies to be read, besides the time that so many
+bytes take at ``SLOWEST_LINK``."""
+
+MEND_PAUSE: Final = 0.5
+"""The pause before an acceptor whose disk failed reads its store again."""

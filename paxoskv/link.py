@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import trio
 
-from .errors import PaxosKVError, ProtocolError
+from .errors import PaxosKVError, ProtocolError, StoreError
 from .identity import Address, Identity
 from .limits import (
     CONNECT_TIMEOUT,
@@ -29,6 +29,7 @@ from .limits import (
     RECONNECT_FIRST,
     RECONNECT_MAX,
     SILENCE_TIMEOUT,
+    SLOWEST_LINK,
 )
 from .paxos.messages import AcceptorId, Reply, Request, answers
 from .wire import FrameBuffer, decode_greeting, decode_replies, encode_requests, run
@@ -128,6 +129,8 @@ class Link:
         self._changed = changed
         self._rng = rng
         self._failures = 0  # attempts in a row without a single reply
+        self._attempt = trio.CancelScope()  # around one connection
+        self._closed = False
         self._down: str | None = "not reached yet"  # None: up
         self._last_heard = 0.0
         self._next_id = 0
@@ -141,6 +144,11 @@ class Link:
     def up(self) -> bool:
         """Whether the acceptor has greeted on a connection that is still open."""
         return self._down is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last attempt to reach the acceptor failed."""
+        return self._failures > 0
 
     @property
     def behind(self) -> bool:
@@ -188,19 +196,30 @@ class Link:
         """Keep the link up until cancelled, or until it turns out not to be needed."""
         while True:
             refused = None
-            try:
-                reason = await self._connect_and_serve()
-            except PaxosKVError as error:
-                refused, reason = error, str(error)
-            except (OSError, UnicodeError) as error:  # a host name that cannot be encoded
-                reason = _why(error)
-            if reason is None:
+            reason: str | None = "is reached anew"
+            with trio.CancelScope() as self._attempt:
+                try:
+                    reason = await self._connect_and_serve()
+                except PaxosKVError as error:
+                    refused, reason = error, str(error)
+                except (OSError, UnicodeError) as error:  # a host name that cannot be encoded
+                    reason = _why(error)
+            if reason is None or self._closed:
                 return
             self._failures += 1
             self._down, self.refused = reason, refused
             self._changed()
             pause = min(RECONNECT_FIRST * 2.0 ** min(self._failures - 1, 16), RECONNECT_MAX)
             await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
+
+    def reopen(self) -> None:
+        """Give up the connection, if there is one; whoever answers is judged anew."""
+        self._attempt.cancel()
+
+    def close(self) -> None:
+        """End :meth:`run`: the link is not needed any more."""
+        self._closed = True
+        self._attempt.cancel()
 
     async def _connect_and_serve(self) -> str | None:
         """One connection, from its opening to its loss.
@@ -265,6 +284,7 @@ class Link:
                 self._unanswered.append(exchange)
             if self._listening.deadline == math.inf:
                 self._listening.deadline = trio.current_time() + SILENCE_TIMEOUT
+            self._listening.deadline += len(data) / SLOWEST_LINK
             try:
                 await stream.send_all(data)
             except trio.BrokenResourceError:
@@ -275,20 +295,23 @@ class Link:
         """Take replies until the connection is lost; return why it was."""
         buffer = FrameBuffer()
         while True:
-            patience = SILENCE_TIMEOUT if self._unanswered else math.inf
+            owed = sum(exchange.size for exchange in self._unanswered)
+            patience = SILENCE_TIMEOUT + owed / SLOWEST_LINK if self._unanswered else math.inf
             with trio.move_on_after(patience) as self._listening:
                 try:
                     data = await stream.receive_some(RECEIVE_BYTES)
                 except trio.BrokenResourceError:
                     return "the connection broke"
             if self._listening.cancelled_caught:
-                return f"owed an answer, and was silent for {SILENCE_TIMEOUT} s"
+                return f"owed an answer, and was silent for {patience:.1f} s"
             if not data:
                 return "closed the connection"
             self._last_heard = trio.current_time()
             try:
                 for payload in buffer.feed(data):
                     self._take(*decode_replies(payload))
+            except StoreError as error:
+                return f"cannot serve now: {error}"
             except ProtocolError as error:
                 return f"broke the protocol: {error}"
             if self._ready and not self.behind:

@@ -10,22 +10,37 @@ and a system call.
 
 A round is owned by the client, not by the callers that it serves: a cancelled call takes
 its own operation out, and nobody else notices.
+
+Commits (rule R8) ride on the next round, or go soon after if there is none. Nobody waits for
+them, and one that is lost is no harm.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from random import Random
+from typing import Any
 
 import trio
 
-from .limits import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, MAX_OPEN_ROUNDS, MAX_PAUSE
+from .errors import ProtocolError
+from .limits import (
+    COMMIT_DELAY,
+    COMMIT_PATIENCE,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_MESSAGES,
+    MAX_OPEN_ROUNDS,
+    MAX_PAUSE,
+    MAX_PENDING_COMMITS,
+)
 from .link import Batch, Link
-from .paxos.messages import AcceptorId, Proposal, Reply, Request
-from .paxos.operation import Decided, Operation, Outcome, Pause
+from .paxos.messages import AcceptorId, Commit, Prepare, Reply, Request
+from .paxos.operation import Done, Operation, Outcome, Pause, ResultT
 from .wire import size_of
+from .writers import TakeTurn
 
 _FIRST_GUESS = 0.001  # seconds a round trip takes, until one was measured
 _SMOOTHING = 0.1  # the weight of the newest round trip in their average
@@ -36,16 +51,17 @@ class _Job:
 
     __slots__ = ("_woken", "index", "operation", "outcome", "pausing", "request", "round")
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation[Any]) -> None:
         self.operation = operation
         self.request: Request  # the step to send, or that was sent
         self.round: _Round | None = None  # which carries the request; None: in a queue
         self.index = 0  # of the request in its round
         self.pausing = False  # whether its caller sleeps before the next step
-        self.outcome: Pause | Decided | None = None  # what its caller was woken for
+        # What its caller was woken for.
+        self.outcome: Pause | Done[Any] | ProtocolError | None = None
         self._woken = trio.Event()
 
-    def wake(self, outcome: Pause | Decided | None) -> None:
+    def wake(self, outcome: Pause | Done[Any] | ProtocolError | None) -> None:
         """Wake the caller; None: its pause ended early, and the next step is under way."""
         self.outcome = outcome
         self._woken.set()
@@ -93,13 +109,22 @@ class Rounds:
         self._rng = rng
         self._continuing: dict[_Job, None] = {}  # have been in a round: these go first
         self._fresh: dict[_Job, None] = {}
+        self._commits: deque[Commit] = deque(maxlen=MAX_PENDING_COMMITS)  # the oldest are lost
+        self._committing = False
         self._launching = False
         self._open = 0  # rounds in which somebody waits for replies
         self._round_trip = _FIRST_GUESS
         self.count = 0  # of the rounds so far
 
-    async def perform(self, operation: Operation) -> Proposal | None:
-        """Drive an operation to its end, and return what is decided.
+    async def perform(
+        self, operation: Operation[ResultT], take_turn: TakeTurn | None = None
+    ) -> ResultT:
+        """Drive an operation to its end, and return its result.
+
+        Args:
+            operation: what to drive.
+            take_turn: waits for the turn to write, before an operation that began by reading
+                begins to write.
 
         Cancelled, the operation is given up; a request that is under way stays so.
 
@@ -116,13 +141,52 @@ class Rounds:
                     if not await job.woken(within=self._draw(job.outcome)):
                         job.outcome = None
                         self._leave_round(job)
-                        self._enqueue(job, self._continuing, operation.ask())
+                        request = operation.ask()
+                        if take_turn is not None and isinstance(request, Prepare):
+                            await take_turn()
+                        self._enqueue(job, self._continuing, request)
+                if isinstance(job.outcome, ProtocolError):
+                    raise job.outcome
                 if job.outcome is not None:
-                    return job.outcome.proposal
+                    result: ResultT = job.outcome.result
+                    return result
         finally:
             self._leave_round(job)
             self._fresh.pop(job, None)
             self._continuing.pop(job, None)
+            if operation.commit is not None:
+                self._commit(operation.commit)
+
+    def _commit(self, commit: Commit) -> None:
+        self._commits.append(commit)
+        if not self._committing:
+            self._committing = True
+            self._nursery.start_soon(self._commit_soon)
+
+    async def _commit_soon(self) -> None:
+        """Send the commits that no round has taken along by then."""
+        await trio.sleep(COMMIT_DELAY)
+        self._committing = False
+        await self.send_commits()
+
+    async def send_commits(self) -> None:
+        """Send the commits that wait, and wait for a bounded while until they have arrived."""
+        with trio.move_on_after(COMMIT_PATIENCE):
+            while self._commits:
+                batch = Batch(self._take_commits(MAX_BATCH_MESSAGES, MAX_BATCH_BYTES))
+                async with trio.open_nursery() as nursery:
+                    for link in self._links.values():
+                        nursery.start_soon(link.ask, batch, lambda _start, _replies: None)
+
+    def _take_commits(self, count: int, size: int) -> list[Request]:
+        """As many of the commits that wait as there is room for."""
+        commits: list[Request] = []
+        while self._commits and len(commits) < count:
+            size -= size_of(self._commits[0])
+            if size < 0:
+                break
+            commits.append(self._commits.popleft())
+        return commits
 
     def _draw(self, pause: Pause) -> float:
         """How long to pause, in seconds."""
@@ -150,7 +214,9 @@ class Rounds:
         jobs = self._take_jobs()
         if not jobs:
             return  # all that waited were cancelled meanwhile
-        batch = Batch([job.request for job in jobs])
+        requests = [job.request for job in jobs]
+        room = MAX_BATCH_BYTES - sum(map(size_of, requests))
+        batch = Batch(requests + self._take_commits(MAX_BATCH_MESSAGES - len(jobs), room))
         async with trio.open_nursery() as nursery:
             round_ = _Round(jobs, nursery.cancel_scope)
             self.count += 1
@@ -183,12 +249,16 @@ class Rounds:
             job = round_.jobs.get(index)
             if job is None:
                 continue
-            outcome = job.operation.receive(acceptor, reply)
+            outcome: Outcome[Any] | ProtocolError | None
+            try:
+                outcome = job.operation.receive(acceptor, reply)
+            except ProtocolError as error:
+                outcome = error  # of this operation alone
             if outcome is not None:
                 self._measure(round_)
                 self._advance(round_, job, outcome)
 
-    def _advance(self, round_: _Round, job: _Job, outcome: Outcome) -> None:
+    def _advance(self, round_: _Round, job: _Job, outcome: Outcome[Any] | ProtocolError) -> None:
         if isinstance(outcome, Pause):
             job.wake(outcome)  # a late reply may also change a pause
             if not job.pausing:
@@ -197,7 +267,7 @@ class Rounds:
             return
         was_pausing = job.pausing
         self._leave_round(job)
-        if isinstance(outcome, Decided):
+        if isinstance(outcome, Done | ProtocolError):
             job.wake(outcome)
         else:
             self._enqueue(job, self._continuing, outcome)

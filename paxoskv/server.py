@@ -3,6 +3,9 @@
 Each connection is one task: it reads what has arrived, answers it in order, and sends
 the replies; while a client does not take its replies, nothing more is read from it. So
 a connection costs a bounded amount of memory, and none can hold up another.
+
+Rule R1, disk before word: what all connections have saved goes to disk in one flush, and
+no reply leaves before what it may rest on is there. See :meth:`Host.answer`.
 """
 
 from __future__ import annotations
@@ -10,23 +13,29 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from typing import Final, NoReturn
+from contextlib import suppress
+from typing import Final, NoReturn, Protocol
 
 import trio
 
-from .errors import ProtocolError
+from ._version import __version__
+from .errors import ProtocolError, StoreDamaged, StoreError
 from .identity import Address, Identity
 from .limits import (
+    DEFAULT_KEEP,
     MAX_BATCH_BYTES,
     MAX_CONNECTIONS,
+    MEND_PAUSE,
     RECEIVE_BYTES,
+    SLOWEST_LINK,
     STALLED_FRAME_TIMEOUT,
 )
-from .paxos.acceptor import Acceptor, Store
+from .paxos import acceptor
 from .paxos.messages import Reply, Request
 from .wire import (
     FrameBuffer,
     decode_requests,
+    encode_farewell,
     encode_greeting,
     encode_replies,
     run,
@@ -34,6 +43,28 @@ from .wire import (
 )
 
 logger: Final = logging.getLogger(__name__)
+
+
+class Store(acceptor.Store, Protocol):
+    """A store as a server needs it: with what makes it durable.
+
+    Attributes:
+        saved: how many saves there were.
+        flushed: how many of these are durable.
+    """
+
+    @property
+    def saved(self) -> int: ...  # noqa: D102 - as above
+    @property
+    def flushed(self) -> int: ...  # noqa: D102 - as above
+
+    def flush(self) -> None:
+        """Make durable what is saved by now; a worker thread may call it."""
+        ...
+
+    def reload(self) -> None:
+        """After a failure: forget what is in memory, and read the disk again."""
+        ...
 
 
 async def listen(address: Address) -> list[trio.SocketListener]:
@@ -50,6 +81,7 @@ async def serve(
     store: Store,
     listeners: Sequence[trio.SocketListener],
     *,
+    keep: int = DEFAULT_KEEP,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Serve as this acceptor until cancelled.
@@ -62,31 +94,137 @@ async def serve(
         identity: who this acceptor is; it greets with it.
         store: what this acceptor remembers. Only one server may use it.
         listeners: where it serves; they are closed at the end.
+        keep: how many of the newest chosen versions of a key to keep (rule R9).
         task_status: how ``nursery.start`` learns the address.
+
+    Raises:
+        StoreDamaged: what is on disk is not what was written; it must not go on.
     """
-    handler = _Server(identity, store).handle
-    async with trio.open_nursery() as nursery:
-        await nursery.start(trio.serve_listeners, handler, list(listeners))
-        host, port = listeners[0].socket.getsockname()[:2]
-        task_status.started(str(Address(host, port)))
-    raise AssertionError("trio.serve_listeners never returns")
+    await Host(identity, store, keep).serve(listeners, task_status=task_status)
 
 
-class _Server:
-    def __init__(self, identity: Identity, store: Store) -> None:
+class Host:
+    """An acceptor at home: its store kept durable, its connections served.
+
+    Args:
+        identity: who it is.
+        store: what it remembers.
+        keep: how many of the newest chosen versions of a key it keeps.
+    """
+
+    def __init__(self, identity: Identity, store: Store, keep: int = DEFAULT_KEEP) -> None:
+        self.identity = identity
+        self.acceptor = acceptor.Acceptor(store, keep, __version__)
+        self._store = store
         self._greeting = encode_greeting(identity)
-        self._acceptor = Acceptor(store)
+        self._flushing = False
+        self._flushed = trio.lowlevel.ParkingLot()  # those who wait for the next flush to end
+        self._failures = 0
+        self._failure = ""
+        self._mending = trio.Event()
         self._connections = 0
+        self._idle: dict[trio.CancelScope, None] = {}  # between frames, the longest first
 
-    async def handle(self, stream: trio.SocketStream) -> None:
+    async def serve(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+    ) -> NoReturn:
+        """Serve until cancelled; see :func:`serve`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._mend)
+            await nursery.start(trio.serve_listeners, self._handle, list(listeners))
+            host, port = listeners[0].socket.getsockname()[:2]
+            task_status.started(str(Address(host, port)))
+        raise AssertionError("trio.serve_listeners never returns")
+
+    # --- disk before word --------------------------------------------------------------
+
+    async def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer requests, and return the replies once all that they rest on is on disk.
+
+        That includes what other connections have saved meanwhile. Cancelled, what was
+        answered may have been kept or not, and no reply leaves.
+
+        Raises:
+            StoreError: the disk failed, and nothing may be said.
+        """
+        replies = [self.acceptor.handle(request) for request in requests]
+        await self._durable()
+        return replies
+
+    async def _durable(self) -> None:
+        """Wait until all that is saved by now is on disk. One flush serves all who wait."""
+        failures, saved = self._failures, self._store.saved
+        while self._failures == failures and self._store.flushed < saved:
+            if self._flushing:
+                await self._flushed.park()
+            else:
+                await self._flush()
+        if self._failures != failures:
+            raise StoreError(self._failure)
+
+    async def _flush(self) -> None:
+        self._flushing = True
+        try:
+            # All tasks that have read something by now get to answer it first.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            # Not to be abandoned: when we are cancelled, others go on to rely on it.
+            await trio.to_thread.run_sync(self._store.flush)
+        except StoreError as error:
+            self._failed(error)
+        finally:
+            self._flushing = False
+            self._flushed.unpark_all()
+
+    def _failed(self, error: StoreError) -> None:
+        """Nothing that was not flushed may be relied on from now on."""
+        if not self._mending.is_set():
+            logger.error("cannot serve: %s", error)
+        self._failures += 1
+        self._failure = str(error)
+        self._mending.set()
+
+    async def _mend(self) -> None:
+        """Read the store again after it failed, until that succeeds."""
+        while True:
+            await self._mending.wait()
+            await trio.sleep(MEND_PAUSE)
+            if self._flushing:
+                continue
+            try:
+                # In this thread, so that nobody meets a store that is half read.
+                self._store.reload()
+            except StoreDamaged:
+                raise
+            except StoreError as error:
+                logger.debug("still cannot serve: %s", error)
+            else:
+                logger.error("serves again")
+                self._mending = trio.Event()
+
+    # --- connections -------------------------------------------------------------------
+
+    async def _handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end. Cancelled, it just drops the connection."""
         if self._connections >= MAX_CONNECTIONS:
-            logger.warning("refused a connection: %d are open already", self._connections)
-            return
+            if not self._idle:
+                logger.warning("refused a connection: %d are busy already", self._connections)
+                return
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            longest.cancel()  # its client opens another connection when it needs one
         self._connections += 1
         try:
-            await _send(stream, self._greeting)
-            await self._converse(stream)
+            with trio.CancelScope() as scope:
+                await self._converse(stream, scope)
+        except StoreDamaged:
+            raise
+        except StoreError as error:
+            self._failed(error)
+            with trio.move_on_after(STALLED_FRAME_TIMEOUT), suppress(trio.BrokenResourceError):
+                await stream.send_all(encode_farewell(str(error)))
         except ProtocolError as error:
             logger.warning("closed the connection from %s: %s", _peer(stream), error)
         except trio.TooSlowError:
@@ -96,31 +234,41 @@ class _Server:
         finally:
             self._connections -= 1
 
-    async def _converse(self, stream: trio.SocketStream) -> None:
-        """Answer what arrives, with one send for all that arrived together."""
+    async def _converse(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+        """Answer what arrives, with one flush and one send for all that arrived together."""
+        await _send(stream, self._greeting)
         buffer = FrameBuffer()
+        began = trio.current_time()  # of the unfinished frame, if there is one
         while True:
             # Between frames a client may be quiet for ever; in the middle of one it may not.
-            with trio.fail_after(STALLED_FRAME_TIMEOUT if buffer else math.inf):
-                data = await stream.receive_some(RECEIVE_BYTES)
+            if not buffer:
+                self._idle[scope] = None
+            try:
+                with trio.fail_at(began + _patience(buffer.announced) if buffer else math.inf):
+                    data = await stream.receive_some(RECEIVE_BYTES)
+            finally:
+                self._idle.pop(scope, None)
             if not data:
                 return
             replies = bytearray()
+            if not buffer:
+                began = trio.current_time()
             for payload in buffer.feed(data):
+                began = trio.current_time()
                 for reply_frame in self._answer(*decode_requests(payload)):
                     replies += reply_frame
                     if len(replies) >= MAX_BATCH_BYTES:
-                        await _send(stream, replies)
+                        await self._send_durable(stream, replies)
                         replies = bytearray()
             if replies:
-                await _send(stream, replies)
+                await self._send_durable(stream, replies)
 
     def _answer(self, first: int, requests: Sequence[Request]) -> Iterator[bytes]:
         """Answer a frame of requests, in frames of replies that are cut at a size."""
         replies: list[Reply] = []
         size = 0
         for request in requests:
-            reply = self._acceptor.handle(request)
+            reply = self.acceptor.handle(request)
             replies.append(reply)
             size += size_of(reply)
             if size >= MAX_BATCH_BYTES:
@@ -130,9 +278,18 @@ class _Server:
         if replies:
             yield run(first, encode_replies(replies))
 
+    async def _send_durable(self, stream: trio.SocketStream, replies: bytearray) -> None:
+        await self._durable()
+        await _send(stream, replies)
+
+
+def _patience(size: int) -> float:
+    """How long so many bytes may take to arrive or to leave, in seconds."""
+    return STALLED_FRAME_TIMEOUT + size / SLOWEST_LINK
+
 
 async def _send(stream: trio.SocketStream, data: bytes | bytearray) -> None:
-    with trio.fail_after(STALLED_FRAME_TIMEOUT):
+    with trio.fail_after(_patience(len(data))):
         await stream.send_all(data)
 
 

@@ -12,19 +12,24 @@ import trio
 async def background_nursery() -> AsyncIterator[trio.Nursery]:
     """A nursery whose tasks serve the block, and are cancelled at its end.
 
+    They serve it to its very end: when a scope around the block is cancelled, a shielded
+    clean-up inside of the block still has them.
+
     An error of the block leaves it as it is, and so does an error of a task: a group
     comes out only where there really were several errors.
     """
     errors: list[BaseException] = []
     try:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as around:
+            services: trio.Nursery = await around.start(_serve_shielded)
             try:
-                yield nursery
+                yield services
             except BaseException as error:
                 if any(isinstance(leaf, trio.Cancelled) for leaf in _leaves(error)):
                     raise  # the scope that it belongs to may be the nursery's
                 errors.append(error)  # it is raised below, when the tasks have ended
-            nursery.cancel_scope.cancel()
+            finally:
+                services.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         leaves = list(_leaves(group))
         errors += [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
@@ -35,6 +40,13 @@ async def background_nursery() -> AsyncIterator[trio.Nursery]:
         raise errors[0]
     if errors:
         raise BaseExceptionGroup("errors of a block and of the tasks behind it", errors)
+
+
+async def _serve_shielded(task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as nursery:
+            task_status.started(nursery)
+            await trio.sleep_forever()
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

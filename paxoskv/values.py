@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from math import isnan
 from typing import Any, Final
 
 import cbor2
@@ -21,6 +22,7 @@ from .limits import (
     MAX_VALUE_DEPTH,
     MAX_VERSION,
 )
+from .paxos.messages import Instance, Proposal
 from .strictcbor import AllowedTags, decode_one
 
 
@@ -39,6 +41,17 @@ class Entry:
     ver: int
     val: Any
     deleted: bool = False
+
+
+def to_entry(instance: Instance, proposal: Proposal) -> Entry:
+    """The entry of an instance with this proposal.
+
+    Raises:
+        ProtocolError: its value is none that :func:`encode_value` makes.
+    """
+    if proposal.value is None:
+        return Entry(*instance, None, deleted=True)
+    return Entry(*instance, decode_value(proposal.value))
 
 
 def check_key(key: object) -> str:
@@ -62,6 +75,17 @@ def check_key(key: object) -> str:
     return key
 
 
+def check_prefix(prefix: object, what: str) -> str:
+    """Return what keys may begin with: a key, or "".
+
+    Raises:
+        As :func:`check_key`; ``what`` names it there.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"a {what} is a str, not {type(prefix).__name__}")
+    return check_key(prefix) if prefix else prefix
+
+
 def check_version(ver: object) -> int:
     """Return a version that may be used.
 
@@ -81,8 +105,9 @@ def encode_value(value: object) -> bytes:
 
     Raises:
         TypeError: it holds what CBOR cannot carry, or would give back changed.
-        ValueError: it holds a naive datetime, text that is not Unicode, or is nested
-            more than ``MAX_VALUE_DEPTH`` deep.
+        ValueError: it holds a naive datetime, text that is not Unicode, or a dict whose
+            keys cannot be read again safely, or is nested more than ``MAX_VALUE_DEPTH``
+            deep.
         TooLarge: it is larger than ``MAX_VALUE_BYTES``.
     """
     if type(value) not in _PLAIN:
@@ -102,8 +127,15 @@ def decode_value(data: bytes) -> Any:
     Raises:
         ProtocolError: they are no value that :func:`encode_value` makes.
     """
-    return decode_one(data, _VALUE_TAGS, MAX_VALUE_DEPTH + 1)  # a tag counts as one
+    return decode_one(data, _VALUE_TAGS, MAX_VALUE_DEPTH, MAX_ENCODED_VALUE_BYTES, MAX_WEAK_KEYS)
 
+
+MAX_WEAK_KEYS: Final = 1024
+"""The largest dict in a value whose keys may be other than str and bytes.
+
+Their hashes are no secret, so that a stranger can choose keys that all collide. This
+many cost a millisecond then, which is what as many bytes cost in another way.
+"""
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 _VALUE_TAGS: Final = AllowedTags(0, 2, 3)  # datetimes, and integers beyond 64 bits
@@ -127,10 +159,8 @@ def _check(value: object, where: str, depth: int) -> None:
                     _check(item, f"{where}[{index}]", depth - 1)
         case dict():
             for key, item in value.items():
-                if type(key) not in _PLAIN:
-                    _check(key, f"the key {key!r} of {where}", 0)
-                elif key != key:
-                    raise ValueError(f"{where} has NaN for a key, which equals no other")
+                if type(key) is not str:
+                    _check_dict_key(key, where, len(value))
                 if type(item) not in _PLAIN:
                     _check(item, f"{where}[{key!r}]", depth - 1)
         case _:
@@ -139,6 +169,24 @@ def _check(value: object, where: str, depth: int) -> None:
                 "a value is made of None, bool, int, float, str, bytes, list, dict and "
                 "datetime with a time zone"
             )
+
+
+def _check_dict_key(key: object, where: str, size: int) -> None:
+    """The rules of :mod:`.strictcbor` for the keys of maps."""
+    match key:
+        case str() | bytes():
+            pass
+        case _ if size > MAX_WEAK_KEYS:
+            raise ValueError(
+                f"{where} has a key of type {type(key).__name__}; "
+                f"in a dict of more than {MAX_WEAK_KEYS} items all keys are str or bytes"
+            )
+        case int() if not -(2**64) <= key < 2**64:
+            raise ValueError(f"{where} has an int beyond 64 bits for a key")
+        case float() if isnan(key):
+            raise ValueError(f"{where} has NaN for a key, which equals no other")
+        case _:
+            _check(key, f"the key {key!r} of {where}", 0)
 
 
 def _check_datetime(value: datetime, where: str) -> None:

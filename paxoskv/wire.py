@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, assert_never
 
 import cbor2
 
-from .errors import ProtocolError
+from .errors import ProtocolError, StoreError
 from .identity import ID_BYTES, Address, Identity, Member, parse_address
 from .limits import (
     MAX_BALLOT,
@@ -27,15 +27,26 @@ from .limits import (
     MAX_ENVELOPE_DEPTH,
     MAX_FRAME_BYTES,
     MAX_KEY_BYTES,
+    MAX_PAGE_KEYS,
+    MAX_REASON_LENGTH,
     MAX_REQUEST_ID,
+    MAX_STORE_BYTES,
     MAX_VERSION,
 )
 from .paxos.messages import (
+    END,
     FAST,
     NO_TOP,
     Accept,
     Ballot,
+    Chosen,
+    Commit,
+    Compacted,
+    Find,
+    Found,
     Instance,
+    Noted,
+    Page,
     Prepare,
     Promise,
     Proposal,
@@ -45,6 +56,10 @@ from .paxos.messages import (
     Reply,
     Report,
     Request,
+    Scan,
+    Sight,
+    State,
+    Status,
     Vote,
     Voted,
 )
@@ -82,6 +97,11 @@ class FrameBuffer:
     def __bool__(self) -> bool:
         """Whether the beginning of a frame waits for its rest."""
         return bool(self._data)
+
+    @property
+    def announced(self) -> int:
+        """The length of the unfinished frame, as far as it is known."""
+        return int.from_bytes(self._data[:_HEADER_BYTES], "big")
 
     def feed(self, data: bytes | bytearray) -> Iterator[bytes]:
         """Take bytes from the stream, and yield each payload that is complete by now.
@@ -128,23 +148,37 @@ def encode_greeting(identity: Identity) -> bytes:
     )
 
 
+def encode_farewell(reason: str) -> bytes:
+    """The frame with which an acceptor closes a connection that it cannot serve now."""
+    return frame(cbor2.dumps([reason[:MAX_REASON_LENGTH]]))
+
+
 def size_of(message: Request | Reply) -> int:
     """About how many bytes a message takes in a frame, and never less."""
-    size = _FIXED_BYTES
-    if isinstance(message, Read | Prepare | Accept):
-        size += 4 * len(message.instance.key)  # UTF-8 has at most four bytes a character
-    if isinstance(message, Accept):
-        proposal: Proposal | None = message.proposal
-    elif isinstance(message, Voted | Read | Prepare) or message.voted is None:
-        proposal = None
-    else:
-        proposal = message.voted.proposal
-    if proposal is not None and proposal.value is not None:
-        size += len(proposal.value)
-    return size
+    match message:
+        case Accept((key, _), _, proposal):
+            return _size(key, proposal)
+        case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Find(key):
+            return _size(key, None)
+        case Scan(prefix, after):
+            return _size(prefix + after, None)
+        case Promise(sight) | Report(sight) | Refusal(_, sight) | Found(_, sight):
+            return _size("", sight)
+        case Chosen(proposal) | Compacted(_, proposal):
+            return _size("", proposal)
+        case Page(items):
+            return _FIXED_BYTES + sum(_size(key, sight) for key, _, sight in items)
+        case _:
+            return _FIXED_BYTES
 
 
 _FIXED_BYTES: Final = 128  # heads, numbers and ids; a refusal has the most of them
+
+
+def _size(key: str, sight: Sight | None) -> int:
+    proposal = sight.proposal if isinstance(sight, Vote) else sight
+    value = b"" if proposal is None or proposal.value is None else proposal.value
+    return _FIXED_BYTES + 4 * len(key) + len(value)  # UTF-8: at most four bytes a character
 
 
 def _request_array(request: Request) -> tuple[object, ...]:
@@ -153,8 +187,16 @@ def _request_array(request: Request) -> tuple[object, ...]:
             return (0, key, ver)
         case Prepare((key, ver), (n, proposer)):
             return (1, key, ver, n, proposer)
-        case Accept((key, ver), (n, proposer), ((owner, count), value)):
-            return (2, key, ver, n, proposer, owner, count, value)
+        case Accept((key, ver), (n, proposer), ((owner, serial), value)):
+            return (2, key, ver, n, proposer, owner, serial, value)
+        case Commit((key, ver), (owner, serial)):
+            return (3, key, ver, owner, serial)
+        case Find(key, below):
+            return (4, key, below)
+        case Scan(prefix, after):
+            return (5, prefix, after)
+        case Status():
+            return (6,)
         case _:
             assert_never(request)
 
@@ -162,22 +204,37 @@ def _request_array(request: Request) -> tuple[object, ...]:
 def _reply_array(reply: Reply) -> tuple[object, ...]:
     match reply:
         case Report(voted, top):
-            return (0, _vote_array(voted), top)
+            return (0, _sight_array(voted), top)
         case Promise(voted, top):
-            return (1, _vote_array(voted), top)
+            return (1, _sight_array(voted), top)
         case Voted(top):
             return (2, top)
         case Refusal((n, proposer), voted, top):
-            return (3, n, proposer, _vote_array(voted), top)
+            return (3, n, proposer, _sight_array(voted), top)
+        case Chosen(((owner, serial), value), top):
+            return (4, owner, serial, value, top)
+        case Compacted(latest, ((owner, serial), value), top):
+            return (5, latest, owner, serial, value, top)
+        case Noted(known, top):
+            return (6, known, top)
+        case Found(ver, sight, top):
+            return (7, ver, _sight_array(sight), top)
+        case Page(items, more):
+            return (8, [(key, ver, _sight_array(sight)) for key, ver, sight in items], more)
+        case State(release, keys, size):
+            return (9, release, keys, size)
         case _:
             assert_never(reply)
 
 
-def _vote_array(vote: Vote | None) -> tuple[object, ...] | None:
-    if vote is None:
-        return None
-    (n, proposer), ((owner, count), value) = vote
-    return (n, proposer, owner, count, value)
+def _sight_array(sight: Sight | None) -> tuple[object, ...] | None:
+    match sight:
+        case None:
+            return None
+        case Vote((n, proposer), ((owner, serial), value)):
+            return (n, proposer, owner, serial, value)
+        case Proposal((owner, serial), value):
+            return (owner, serial, value)
 
 
 # --- Decoding ----------------------------------------------------------------------
@@ -196,6 +253,7 @@ def decode_replies(payload: bytes) -> tuple[int, list[Reply]]:
     """The first request id, and the replies, of a frame's payload.
 
     Raises:
+        StoreError: it is the farewell of an acceptor that cannot serve now.
         ProtocolError: it is no frame of replies.
     """
     return _decode_run(payload, _REPLIES)
@@ -229,6 +287,8 @@ def _decode_run(
     payload: bytes, kinds: Sequence[tuple[int, Callable[..., _MessageT]]]
 ) -> tuple[int, list[_MessageT]]:
     item = decode_one(payload, NO_TAGS, MAX_ENVELOPE_DEPTH)
+    if kinds is _REPLIES and type(item) is list and len(item) == 1:
+        raise StoreError(_text(item[0], MAX_REASON_LENGTH))
     if type(item) is not list or len(item) != 2 or type(item[1]) is not list:
         raise ProtocolError("a frame is [first, [message, …]]")
     first, arrays = item
@@ -261,25 +321,81 @@ def _prepare(_: int, key: Any, ver: Any, n: Any, proposer: Any) -> Prepare:
 
 
 def _accept(
-    _: int, key: Any, ver: Any, n: Any, proposer: Any, owner: Any, count: Any, value: Any
+    _: int, key: Any, ver: Any, n: Any, proposer: Any, owner: Any, serial: Any, value: Any
 ) -> Accept:
-    return Accept(_instance(key, ver), _ballot(n, proposer), _proposal(owner, count, value))
+    return Accept(_instance(key, ver), _ballot(n, proposer), _proposal(owner, serial, value))
+
+
+def _commit(_: int, key: Any, ver: Any, owner: Any, serial: Any) -> Commit:
+    return Commit(_instance(key, ver), _proposal_id(owner, serial), None)
+
+
+def _find(_: int, key: Any, below: Any) -> Find:
+    return Find(_key(key), _integer(below, 1, END))
+
+
+def _scan(_: int, prefix: Any, after: Any) -> Scan:
+    return Scan(_prefix(prefix), _prefix(after))
+
+
+def _status(_: int) -> Status:
+    return Status()
 
 
 def _report(_: int, voted: Any, top: Any) -> Report:
-    return Report(_vote(voted), _integer(top, NO_TOP, MAX_VERSION))
+    return Report(_vote(voted), _top(top))
 
 
 def _promise(_: int, voted: Any, top: Any) -> Promise:
-    return Promise(_vote(voted), _integer(top, NO_TOP, MAX_VERSION))
+    return Promise(_vote(voted), _top(top))
 
 
 def _voted(_: int, top: Any) -> Voted:
-    return Voted(_integer(top, NO_TOP, MAX_VERSION))
+    return Voted(_top(top))
 
 
 def _refusal(_: int, n: Any, proposer: Any, voted: Any, top: Any) -> Refusal:
-    return Refusal(_ballot(n, proposer), _vote(voted), _integer(top, NO_TOP, MAX_VERSION))
+    return Refusal(_ballot(n, proposer), _vote(voted), _top(top))
+
+
+def _chosen(_: int, owner: Any, serial: Any, value: Any, top: Any) -> Chosen:
+    return Chosen(_proposal(owner, serial, value), _top(top))
+
+
+def _compacted(_: int, latest: Any, owner: Any, serial: Any, value: Any, top: Any) -> Compacted:
+    proposal = _proposal(owner, serial, value)
+    return Compacted(_integer(latest, 0, MAX_VERSION), proposal, _top(top))
+
+
+def _noted(_: int, known: Any, top: Any) -> Noted:
+    return Noted(_bool(known), _top(top))
+
+
+def _found(_: int, ver: Any, sight: Any, top: Any) -> Found:
+    return Found(_top(ver), _sight(sight), _top(top))
+
+
+def _page(_: int, items: Any, more: Any) -> Page:
+    if type(items) is not list or len(items) > MAX_PAGE_KEYS:
+        raise ProtocolError(f"expected at most {MAX_PAGE_KEYS} keys, not {_shown(items)}")
+    return Page(tuple(map(_page_item, items)), _bool(more))
+
+
+def _page_item(item: Any) -> tuple[str, int, Sight]:
+    if type(item) is not list or len(item) != 3:
+        raise ProtocolError(f"expected [key, version, sight], not {_shown(item)}")
+    sight = _sight(item[2])
+    if sight is None:
+        raise ProtocolError("a page shows only what there is")
+    return _key(item[0]), _integer(item[1], 0, MAX_VERSION), sight
+
+
+def _state(_: int, release: Any, keys: Any, size: Any) -> State:
+    return State(
+        _text(release, MAX_REASON_LENGTH),
+        _integer(keys, 0, MAX_STORE_BYTES),
+        _integer(size, 0, MAX_STORE_BYTES),
+    )
 
 
 # By kind: how many fields a message has, its kind included, and what makes it.
@@ -287,12 +403,22 @@ _REQUESTS: Final[Sequence[tuple[int, Callable[..., Request]]]] = (
     (3, _read),
     (5, _prepare),
     (8, _accept),
+    (5, _commit),
+    (3, _find),
+    (3, _scan),
+    (1, _status),
 )
 _REPLIES: Final[Sequence[tuple[int, Callable[..., Reply]]]] = (
     (3, _report),
     (3, _promise),
     (2, _voted),
     (5, _refusal),
+    (5, _chosen),
+    (6, _compacted),
+    (3, _noted),
+    (4, _found),
+    (3, _page),
+    (4, _state),
 )
 
 
@@ -308,10 +434,36 @@ def _id(item: Any) -> bytes:
     raise ProtocolError(f"expected an id of {ID_BYTES} bytes, not {_shown(item)}")
 
 
+def _bool(item: Any) -> bool:
+    if type(item) is bool:
+        return item
+    raise ProtocolError(f"expected true or false, not {_shown(item)}")
+
+
+def _text(item: Any, limit: int) -> str:
+    if type(item) is str and len(item) <= limit:
+        return item
+    raise ProtocolError(f"expected a text of at most {limit} characters, not {_shown(item)}")
+
+
+def _top(item: Any) -> int:
+    return _integer(item, NO_TOP, MAX_VERSION)
+
+
+def _prefix(item: Any) -> str:
+    if type(item) is not str or len(item.encode()) > MAX_KEY_BYTES:
+        raise ProtocolError(f"expected at most {MAX_KEY_BYTES} bytes, not {_shown(item)}")
+    return item
+
+
+def _key(item: Any) -> str:
+    if type(item) is not str or not item or len(item.encode()) > MAX_KEY_BYTES:
+        raise ProtocolError(f"expected a key of 1 to {MAX_KEY_BYTES} bytes, not {_shown(item)}")
+    return item
+
+
 def _instance(key: Any, ver: Any) -> Instance:
-    if type(key) is not str or not key or len(key.encode()) > MAX_KEY_BYTES:
-        raise ProtocolError(f"expected a key of 1 to {MAX_KEY_BYTES} bytes, not {_shown(key)}")
-    return Instance(key, _integer(ver, 0, MAX_VERSION))
+    return Instance(_key(key), _integer(ver, 0, MAX_VERSION))
 
 
 def _ballot(n: Any, proposer: Any) -> Ballot:
@@ -322,12 +474,16 @@ def _ballot(n: Any, proposer: Any) -> Ballot:
     return Ballot(_integer(n, 1, MAX_BALLOT), _id(proposer))
 
 
-def _proposal(owner: Any, count: Any, value: Any) -> Proposal:
+def _proposal_id(owner: Any, serial: Any) -> ProposalId:
+    return ProposalId(_id(owner), _integer(serial, 1, MAX_BALLOT))
+
+
+def _proposal(owner: Any, serial: Any, value: Any) -> Proposal:
     if value is not None and (type(value) is not bytes or len(value) > MAX_ENCODED_VALUE_BYTES):
         raise ProtocolError(
             f"expected a value of at most {MAX_ENCODED_VALUE_BYTES} bytes, not {_shown(value)}"
         )
-    return Proposal(ProposalId(_id(owner), _integer(count, 1, MAX_BALLOT)), value)
+    return Proposal(_proposal_id(owner, serial), value)
 
 
 def _vote(item: Any) -> Vote | None:
@@ -335,8 +491,14 @@ def _vote(item: Any) -> Vote | None:
         return None
     if type(item) is not list or len(item) != 5:
         raise ProtocolError(f"expected a vote, not {_shown(item)}")
-    n, proposer, owner, count, value = item
-    return Vote(_ballot(n, proposer), _proposal(owner, count, value))
+    n, proposer, owner, serial, value = item
+    return Vote(_ballot(n, proposer), _proposal(owner, serial, value))
+
+
+def _sight(item: Any) -> Sight | None:
+    if type(item) is list and len(item) == 3:
+        return _proposal(*item)
+    return _vote(item)
 
 
 def _member(item: Any) -> Member:

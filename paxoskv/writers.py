@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
 import trio
+
+TakeTurn: TypeAlias = Callable[[], Awaitable[None]]
+"""Waits for the turn to write, unless it was taken already. Cancelled, the place in the line
+is given up."""
 
 
 class Writers:
@@ -16,16 +24,31 @@ class Writers:
     def __init__(self) -> None:
         self._lines: dict[str, trio.lowlevel.ParkingLot] = {}
 
-    async def enter(self, key: str) -> None:
-        """Wait for the turn to write a key. Cancelled, the place in the line is given up."""
+    @contextmanager
+    def turn(self, key: str) -> Iterator[TakeTurn]:
+        """Give the means to take the turn; if it was taken, it ends with the block."""
+        taken = False
+
+        async def take() -> None:
+            nonlocal taken
+            if not taken:
+                await self._enter(key)
+                taken = True
+
+        try:
+            yield take
+        finally:
+            if taken:
+                self._leave(key)
+
+    async def _enter(self, key: str) -> None:
         line = self._lines.get(key)
         if line is None:
             self._lines[key] = trio.lowlevel.ParkingLot()
         else:
             await line.park()  # whoever leaves hands the turn over
 
-    def leave(self, key: str) -> None:
-        """Hand the turn to the next in the line, if there is one."""
+    def _leave(self, key: str) -> None:
         line = self._lines[key]
         if not line.unpark():
             del self._lines[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from random import Random
 from typing import Any
@@ -18,8 +18,8 @@ from paxoskv import Entry, open_kv, open_local_cluster
 from paxoskv.identity import new_cluster, parse_address
 from paxoskv.limits import MAX_KEY_BYTES, MAX_OPEN_ROUNDS, MAX_VALUE_BYTES
 from paxoskv.link import Batch, Deliver
-from paxoskv.paxos.acceptor import Register
-from paxoskv.paxos.messages import Accept, Ballot, Instance, Proposal, ProposalId, Vote
+from paxoskv.paxos.acceptor import Register, Summary
+from paxoskv.paxos.messages import Accept, Ballot, Proposal, ProposalId, Vote
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
 from paxoskv.values import encode_value
@@ -96,11 +96,11 @@ async def test_duelling_clients_agree() -> None:
 async def test_many_calls_share_few_rounds() -> None:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         await kv.get("warm", 0)
-        before = kv._rounds.count
+        before = kv._client.rounds.count
         async with trio.open_nursery() as nursery:
             for i in range(200):
                 nursery.start_soon(kv.set, f"key {i}", 0, i)
-        assert kv._rounds.count - before < 40
+        assert kv._client.rounds.count - before < 40
         for i in range(200):
             assert await kv.get(f"key {i}", 0) == Entry(f"key {i}", 0, i)
 
@@ -111,8 +111,8 @@ async def test_one_writing_operation_a_key_at_a_time() -> None:
             for i in range(50):
                 nursery.start_soon(kv.propose, "foo", 0, i)
         # Nobody duelled: each wrote or found the version at its first ballot.
-        assert kv._rounds.count <= 150
-        assert not kv._writers._lines
+        assert kv._client.rounds.count <= 150
+        assert not kv._client._writers._lines
 
 
 async def test_a_cancelled_caller_does_not_disturb_those_in_its_round() -> None:
@@ -187,11 +187,11 @@ async def test_cancelling_at_every_await_point_leaves_the_client_usable(
                 # The same again gives the right answer (R11), to every client.
                 entry = await kv.propose("foo", n, "mine")
                 assert entry == await rival.get("foo", n) == await kv.get("foo", n)
-                assert not kv._calls
-                assert not kv._writers._lines
-                assert not kv._rounds._fresh
-                assert not kv._rounds._continuing
-                assert kv._rounds._open == 0
+                assert not kv._client._calls
+                assert not kv._client._writers._lines
+                assert not kv._client.rounds._fresh
+                assert not kv._client.rounds._continuing
+                assert kv._client.rounds._open == 0
         assert cancelled >= (10 if steps_of_all else 1)
         with trio.fail_after(5):  # the acceptors notice that the clients have gone
             while trio.lowlevel.current_statistics().tasks_living != tasks:  # noqa: ASYNC110
@@ -204,7 +204,7 @@ async def test_r6_versions_left_unfinished_at_many_ballots_are_read() -> None:
             for store, n in zip(cluster._stores, (1, 2, 3), strict=True):
                 who = bytes([n]) * 16
                 vote = Vote(Ballot(n, who), Proposal(ProposalId(who, ver + 1), encode_value(n)))
-                store.save(Instance("foo", ver), Register(vote.ballot, vote))
+                store.save("foo", Summary(top=ver), {ver: Register(vote.ballot, vote)})
         async with open_kv(cluster.addresses) as kv, open_kv(cluster.addresses) as other:
             for ver in range(50):
                 entry = await kv.get("foo", ver)
@@ -242,7 +242,7 @@ async def test_unavailable_says_what_may_have_been_written(
     async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.5) as kv:
         await kv.get("foo", 0)
 
-        for link in kv._cluster.links.values():
+        for link in kv._client._cluster.links.values():
             # All acceptors stop at the moment when phase 2 is about to be sent.
             async def ask(batch: Batch, deliver: Deliver, ask: Any = link.ask) -> None:
                 if isinstance(batch.requests[0], Accept):
@@ -254,7 +254,16 @@ async def test_unavailable_says_what_may_have_been_written(
         with pytest.raises(paxoskv.Unavailable) as caught:
             await kv.set("foo", 0, 5)
         assert caught.value.maybe == Entry("foo", 0, 5)
-        assert "the same again tells" in str(caught.value)
+        assert "settle(error) tells" in str(caught.value)
+        monkeypatch.undo()
+        for index in range(3):
+            await cluster.start(index)
+        with trio.fail_after(10):
+            while True:
+                with suppress(paxoskv.Unavailable):
+                    assert await kv.settle(caught.value) is True
+                    break
+        assert await kv.get("foo", 0) == Entry("foo", 0, 5)
 
 
 async def test_a_call_waits_until_the_cluster_is_there() -> None:
@@ -272,7 +281,7 @@ async def test_one_address_is_enough_and_spellings_do_not_count_twice() -> None:
     async with open_local_cluster() as cluster:
         async with open_kv(cluster.addresses[1:2]) as kv:
             await kv.set("foo", 0, 5)
-            assert len(kv._cluster.links) == 3
+            assert len(kv._client._cluster.links) == 3
         also = cluster.addresses[0].replace("127.0.0.1", "localhost")
         async with open_kv([cluster.addresses[0], also, cluster.addresses[0]], timeout=1) as kv:
             await kv.set("foo", 1, 5)
@@ -297,7 +306,7 @@ async def test_a_given_address_leads_to_a_member_that_advertises_another() -> No
         async with open_kv(given) as kv:
             assert await kv.set("foo", 0, 5) == Entry("foo", 0, 5)
             with trio.fail_after(10):
-                while not all(link.up for link in kv._cluster.links.values()):  # noqa: ASYNC110
+                while not all(link.up for link in kv._client._cluster.links.values()):  # noqa: ASYNC110
                     await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
 
@@ -413,7 +422,7 @@ async def test_wrong_arguments_raise_before_anything_is_sent(
         for call in (kv.set, kv.propose):
             with pytest.raises(error):
                 await call(*args)
-        assert kv._rounds.count == 0
+        assert kv._client.rounds.count == 0
 
 
 def test_open_kv_checks_its_arguments_at_once() -> None:
@@ -476,15 +485,15 @@ async def test_r12_no_more_rounds_wait_than_the_limit_says() -> None:
             for i in range(3 * MAX_OPEN_ROUNDS):
                 nursery.start_soon(fail, i)
                 await wait_all_tasks_blocked()
-                assert kv._rounds._open <= MAX_OPEN_ROUNDS
-            assert kv._rounds._open == MAX_OPEN_ROUNDS
-            waiting = len(kv._rounds._fresh)
+                assert kv._client.rounds._open <= MAX_OPEN_ROUNDS
+            assert kv._client.rounds._open == MAX_OPEN_ROUNDS
+            waiting = len(kv._client.rounds._fresh)
             assert waiting >= MAX_OPEN_ROUNDS
             with trio.move_on_after(0.01):
                 await kv.get("one more", 0)
             # Who waits in line and is cancelled leaves the line.
-            assert len(kv._rounds._fresh) == waiting
-        assert kv._rounds._open == 0
+            assert len(kv._client.rounds._fresh) == waiting
+        assert kv._client.rounds._open == 0
 
 
 async def test_open_kv_does_not_wait_for_the_network() -> None:

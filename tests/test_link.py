@@ -41,7 +41,7 @@ async def cluster_with(behaviour: Behaviour) -> AsyncIterator[list[str]]:
 
 
 def bad_link(kv: KV) -> Link:
-    return list(kv._cluster.links.values())[2]
+    return list(kv._client._cluster.links.values())[2]
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -192,7 +192,7 @@ async def test_a_link_that_owes_nothing_may_be_silent(monkeypatch: pytest.Monkey
         await reads_and_never_answers(stream, identity)
 
     async with cluster_with(counts) as addresses, open_kv(addresses) as kv:
-        await eventually(lambda: bool(kv._cluster.links) and bad_link(kv).up)
+        await eventually(lambda: bool(kv._client._cluster.links) and bad_link(kv).up)
         bad_link(kv)._writer.unpark()  # as by a frame that is withdrawn at once
         await trio.sleep(0.3)
         assert bad_link(kv).up

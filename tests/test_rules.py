@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from paxoskv.paxos.messages import (
     Voted,
     answers,
 )
-from paxoskv.paxos.operation import Decided, Operation, Pause
+from paxoskv.paxos.operation import Done, Operation, Pause
 from paxoskv.paxos.proposer import Ballots, Proposer
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Reader
@@ -252,7 +253,7 @@ def propose(value: bytes = b"p", n: int = 3) -> Proposer:
     return Proposer(FOO, ballots.proposal(value), Quorums(n), ballots)
 
 
-def feed(operation: Operation, **replies: Reply) -> object:
+def feed(operation: Operation[Any], **replies: Reply) -> object:
     """Hand replies over; all but the last leave the operation waiting."""
     *early, (last, reply) = replies.items()
     for name, each in early:
@@ -267,7 +268,7 @@ def test_an_undisturbed_proposer_takes_two_phases() -> None:
     accept = feed(proposer, A=Promise(None, NO_TOP), B=Promise(None, NO_TOP))
     assert accept == Accept(FOO, ballot(1), P)
     assert proposer.proposed_own
-    assert feed(proposer, A=Voted(0), B=Voted(0)) == Decided(P)
+    assert feed(proposer, A=Voted(0), B=Voted(0)) == Done(P)
 
 
 def test_a_reply_that_comes_twice_counts_once() -> None:
@@ -287,7 +288,7 @@ def test_r4_a_proposer_finishes_what_it_finds() -> None:
     accept = feed(proposer, A=Promise(None, NO_TOP), B=Promise(found, 0))
     assert accept == Accept(FOO, ballot(1), Q)
     assert not proposer.proposed_own
-    assert feed(proposer, A=Voted(0), C=Voted(0)) == Decided(Q)
+    assert feed(proposer, A=Voted(0), C=Voted(0)) == Done(Q)
 
 
 def test_a_refused_proposer_pauses_longer_each_time_and_goes_above_what_it_was_shown() -> None:
@@ -314,7 +315,7 @@ def test_refusals_that_show_a_choice_end_a_duel() -> None:
     proposer = propose()
     proposer.ask()
     refusal = Refusal(ballot(5, Y), Vote(ballot(5, Y), Q), 0)
-    assert feed(proposer, A=refusal, B=refusal) == Decided(Q)
+    assert feed(proposer, A=refusal, B=refusal) == Done(Q)
 
 
 # --- R6 for a version --------------------------------------------------------------------
@@ -327,12 +328,12 @@ def read(n: int = 3) -> Reader:
 
 
 def test_r6_a_quorum_without_a_vote_means_nothing_is_chosen() -> None:
-    assert feed(read(), A=Report(None, NO_TOP), B=Report(None, NO_TOP)) == Decided(None)
+    assert feed(read(), A=Report(None, NO_TOP), B=Report(None, NO_TOP)) == Done(None)
 
 
 def test_r6_what_a_quorum_shows_to_be_chosen_is_returned() -> None:
     voted = Report(Vote(ballot(1), P), 0)
-    assert feed(read(), A=voted, B=voted) == Decided(P)
+    assert feed(read(), A=voted, B=voted) == Done(P)
 
 
 def test_r6_a_minority_is_not_believed_but_finished() -> None:
@@ -343,7 +344,7 @@ def test_r6_a_minority_is_not_believed_but_finished() -> None:
     accept = feed(reader, A=Promise(vote, 0), B=Promise(None, NO_TOP))
     assert isinstance(accept, Accept)
     assert accept.proposal == P
-    assert feed(reader, A=Voted(0), B=Voted(0)) == Decided(P)
+    assert feed(reader, A=Voted(0), B=Voted(0)) == Done(P)
 
 
 def test_r6_one_more_reply_may_settle_a_read() -> None:
@@ -351,7 +352,7 @@ def test_r6_one_more_reply_may_settle_a_read() -> None:
         reader = read()
         first = Report(Vote(ballot(1), P), 0)
         assert isinstance(feed(reader, A=first, B=Report(None, NO_TOP)), Pause)
-        assert feed(reader, C=third) == Decided(decided)
+        assert feed(reader, C=third) == Done(decided)
 
 
 def test_r6_a_majority_at_ballot_0_is_not_chosen() -> None:
@@ -374,4 +375,4 @@ def test_r6_a_reader_of_an_open_choice_proposes_nothing() -> None:
         "B": Promise(None, 0),
         "C": Promise(Vote(FAST, Q), 0),
     }
-    assert feed(reader, **promises) == Decided(None)
+    assert feed(reader, **promises) == Done(None)

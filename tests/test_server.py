@@ -10,6 +10,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 import paxoskv
 from paxoskv import limits, open_kv, open_local_cluster, server, wire
@@ -139,14 +140,23 @@ async def test_r12_replies_are_cut_at_a_size() -> None:
 async def test_r12_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
     async with open_local_cluster(1) as cluster:
-        async with connected(cluster.addresses[0]), connected(cluster.addresses[0]):
-            where = parse_address(cluster.addresses[0])
-            async with await trio.open_tcp_stream(where.host, where.port) as third:
-                with trio.fail_after(5):
-                    assert await is_dropped(third)
-        with trio.fail_after(5):
-            async with open_kv(cluster.addresses) as kv:
-                await kv.set("foo", 0, 5)
+        address = cluster.addresses[0]
+        async with connected(address) as first, connected(address) as second:
+            # The one that was idle for the longest makes room for a new one.
+            await first.send_all(GOOD)
+            await replies_to(first, 1)
+            await wait_all_tasks_blocked()
+            with trio.fail_after(5):
+                async with open_kv(cluster.addresses) as kv:
+                    await kv.set("foo", 0, 5)
+                    assert await is_dropped(second)
+                    # Two in the middle of a frame are busy: a third is refused.
+                    await first.send_all(GOOD[:5])
+                    async with connected(address) as third:
+                        await third.send_all(GOOD[:5])
+                        await wait_all_tasks_blocked(0.01)
+                        async with await trio.open_tcp_stream(*parse_address(address)) as fourth:
+                            assert await is_dropped(fourth)
 
 
 async def test_r12_a_frame_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,13 +165,19 @@ async def test_r12_a_frame_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPat
         await trio.sleep(0.2)  # between frames a client may be quiet
         await stream.send_all(GOOD)
         await replies_to(stream, 1)
-        await stream.send_all(GOOD[:5])
         with trio.fail_after(5):
+            for byte in GOOD:  # a byte now and then does not prolong it
+                try:
+                    await stream.send_all(bytes([byte]))
+                except trio.BrokenResourceError:
+                    break
+                await trio.sleep(0.03)
             assert await is_dropped(stream)
 
 
 async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "STALLED_FRAME_TIMEOUT", 0.2)
+    monkeypatch.setattr(server, "SLOWEST_LINK", 100e6)
     async with open_local_cluster(1) as cluster, open_kv(cluster.addresses) as kv:
         await kv.set("big", 0, b"x" * limits.MAX_VALUE_BYTES)
         async with connected(cluster.addresses[0]) as stream:

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, TypeAlias
 
+from ..limits import MAX_VERSION
+
 AcceptorId: TypeAlias = bytes
 """The identity of one acceptor: 16 random bytes, made when the cluster is (rule R10)."""
 
 NO_TOP: Final = -1
 """The ``top`` of a key of which an acceptor has voted for no version."""
+
+END: Final = MAX_VERSION + 1
+"""Above every version: to :class:`Find` below it is to find the highest of all."""
 
 
 class Instance(NamedTuple):
@@ -58,11 +63,16 @@ class Vote(NamedTuple):
     proposal: Proposal
 
 
-# --- Requests: from a proposer to an acceptor --------------------------------------
+Sight: TypeAlias = Vote | Proposal
+"""What an acceptor shows of an instance: the proposal that it knows to be chosen, or its
+vote. A bare proposal is a fact, a vote is evidence."""
+
+
+# --- Requests: from a client to an acceptor -----------------------------------------
 
 
 class Read(NamedTuple):
-    """Ask what an acceptor voted for, and ask for nothing more."""
+    """Ask what an acceptor knows of an instance, and ask for nothing more."""
 
     instance: Instance
 
@@ -82,14 +92,42 @@ class Accept(NamedTuple):
     proposal: Proposal
 
 
-Request: TypeAlias = Read | Prepare | Accept
+class Commit(NamedTuple):
+    """Tell that the proposal with this id is chosen (rule R8).
+
+    Without the proposal itself, only an acceptor that voted for it can make use of it.
+    """
+
+    instance: Instance
+    id: ProposalId
+    proposal: Proposal | None
 
 
-# --- Replies: each carries the acceptor's ``top`` of the key ------------------------
+class Find(NamedTuple):
+    """Ask for the highest version below ``below`` that is voted for or known as chosen."""
+
+    key: str
+    below: int
+
+
+class Scan(NamedTuple):
+    """Ask for the tops of the keys that begin with ``prefix`` and come after ``after``."""
+
+    prefix: str
+    after: str
+
+
+class Status(NamedTuple):
+    """Ask an acceptor how it is."""
+
+
+Request: TypeAlias = Read | Prepare | Accept | Commit | Find | Scan | Status
+
+# --- Replies. Those about one key carry the acceptor's ``top`` of it ------------------
 
 
 class Report(NamedTuple):
-    """The answer to a :class:`Read`."""
+    """The answer to a :class:`Read` of an instance not known to be chosen."""
 
     voted: Vote | None
     top: int
@@ -116,19 +154,85 @@ class Refusal(NamedTuple):
     top: int
 
 
-Reply: TypeAlias = Report | Promise | Voted | Refusal
+class Chosen(NamedTuple):
+    """The instance is decided, and this is its proposal; whoever asked is done (R3)."""
+
+    proposal: Proposal
+    top: int
+
+
+class Compacted(NamedTuple):
+    """The instance was dropped; ``latest`` is the latest version known as chosen (R9)."""
+
+    latest: int
+    proposal: Proposal
+    top: int
+
+
+class Noted(NamedTuple):
+    """The answer to a :class:`Commit`: whether the acceptor knows the proposal by now."""
+
+    known: bool
+    top: int
+
+
+class Found(NamedTuple):
+    """The answer to a :class:`Find`: a version and what is shown of it.
+
+    ``ver`` is :data:`NO_TOP`, and ``sight`` None, where there is no such version.
+    """
+
+    ver: int
+    sight: Sight | None
+    top: int
+
+
+class Page(NamedTuple):
+    """The answer to a :class:`Scan`: keys in order, each with its top version and its sight.
+
+    ``more`` says that keys may follow after the last of these.
+    """
+
+    items: tuple[tuple[str, int, Sight], ...]
+    more: bool
+
+
+class State(NamedTuple):
+    """The answer to a :class:`Status`: release, number of keys, bytes on disk."""
+
+    release: str
+    keys: int
+    size: int
+
+
+Reply: TypeAlias = (
+    Report | Promise | Voted | Refusal | Chosen | Compacted | Noted | Found | Page | State
+)
 
 
 def answers(reply: Reply, request: Request) -> bool:
     """Whether an acceptor that keeps the rules may give this reply to this request."""
     match request, reply:
-        case Read(), Report():
+        case (Read(), Report()) | (Accept(), Voted()) | (Commit(), Noted()) | (Status(), State()):
             return True
         case Prepare(_, ballot), Promise(voted):
             return voted is None or voted.ballot <= ballot
-        case Accept(), Voted():
-            return True
         case ((Prepare(_, ballot) | Accept(_, ballot)), Refusal(promised, voted)):
             return promised >= ballot and (voted is None or voted.ballot <= promised)
+        case ((Read() | Prepare() | Accept()), Chosen()):
+            return True
+        case ((Read((_, ver)) | Prepare((_, ver)) | Accept((_, ver))), Compacted(latest)):
+            return latest > ver
+        case Find(_, below), Found(ver, sight):
+            return ver < below and (sight is None) == (ver == NO_TOP)
+        case Find(_, below), Compacted(latest):
+            return latest >= below
+        case Scan(prefix, after), Page(items, more):
+            keys = [item[0] for item in items]
+            return (
+                all(key.startswith(prefix) for key in keys)
+                and all(low < high for low, high in zip([after, *keys], keys, strict=False))
+                and (bool(items) or not more)
+            )
         case _:
             return False

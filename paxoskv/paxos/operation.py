@@ -9,15 +9,17 @@ to do next. Who sends, waits and draws lots is the driver's business: the client
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from .messages import AcceptorId, Proposal, Reply, Request
+from .messages import AcceptorId, Commit, Proposal, Reply, Request
+
+ResultT = TypeVar("ResultT")
 
 
-class Decided(NamedTuple):
-    """The end: this proposal is chosen, or (None) nothing was when the operation asked."""
+class Done(NamedTuple, Generic[ResultT]):
+    """The end, and what the operation found out or brought about."""
 
-    proposal: Proposal | None
+    result: ResultT
 
 
 class Pause(NamedTuple):
@@ -30,23 +32,44 @@ class Pause(NamedTuple):
     high: float
 
 
-Outcome: TypeAlias = Request | Pause | Decided
+Outcome: TypeAlias = Request | Pause | Done[ResultT]
 """What comes next: send this to all acceptors now, pause and ask, or done."""
 
 
-class Operation(Protocol):
-    """An operation on one instance, as a machine: messages in, messages out."""
+class Latest(NamedTuple):
+    """A chosen version of a key, above which none was chosen when it was looked up."""
+
+    ver: int
+    proposal: Proposal
+
+
+class Operation(Protocol[ResultT]):
+    """An operation as a machine: messages in, messages out.
+
+    All three may raise :class:`~paxoskv.errors.ProtocolError` when the acceptors said what
+    acceptors that keep the rules never say; it ends this operation alone.
+    """
 
     @property
     def replied(self) -> AbstractSet[AcceptorId]:
         """The acceptors that replied to the request now being asked."""
         ...
 
+    @property
+    def attempts(self) -> int:
+        """How many times it has begun phase 1."""
+        ...
+
+    @property
+    def commit(self) -> Commit | None:
+        """What to tell the acceptors, if it saw what they may not know to be chosen (R8)."""
+        ...
+
     def ask(self) -> Request:
         """The request to send now: the first one, or the one after a pause."""
         ...
 
-    def receive(self, acceptor: AcceptorId, reply: Reply) -> Outcome | None:
+    def receive(self, acceptor: AcceptorId, reply: Reply) -> Outcome[ResultT] | None:
         """Take an acceptor's reply to the latest request; None: wait for more.
 
         A reply may come twice. After a quorum of replies there always was an outcome,

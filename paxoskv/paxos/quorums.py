@@ -8,9 +8,10 @@ proposer *must propose* so that nothing decided is ever undone (rule R4).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from .messages import FAST, AcceptorId, Ballot, Proposal, ProposalId, Vote
+from ..errors import ProtocolError
+from .messages import FAST, AcceptorId, Proposal, Sight, Vote
 
 
 class Quorums:
@@ -33,20 +34,25 @@ class Quorums:
         assert 2 * self.quorum > n
         assert 2 * self.fast_quorum + self.quorum > 2 * n
 
-    def chosen(self, votes: Mapping[AcceptorId, Vote]) -> Proposal | None:
-        """The proposal that these votes show to be chosen, or None if they show none.
+    def chosen(self, sights: Mapping[AcceptorId, Sight]) -> Proposal | None:
+        """The proposal that these sights show to be chosen, or None if they show none.
 
-        A proposal is chosen once it has the votes, at one ballot, of a quorum, or at
-        ballot 0 of a fast quorum. Votes need not be of the same moment: what was cast
-        stays cast.
+        A proposal is chosen when an acceptor knows that it is, or when it has the votes, at
+        one ballot, of a quorum, or at ballot 0 of a fast quorum. Votes need not be of the
+        same moment: what was cast stays cast.
+
+        Raises:
+            ProtocolError: two acceptors know different proposals to be chosen.
         """
-        if len(votes) < self.quorum:
+        known = _only(sight for sight in sights.values() if isinstance(sight, Proposal))
+        if known is not None or len(sights) < self.quorum:
+            return known
+        votes = [sight for sight in sights.values() if isinstance(sight, Vote)]
+        tally = Counter((vote.ballot, vote.proposal.id) for vote in votes)
+        winner, count = tally.most_common(1)[0]
+        if count < (self.fast_quorum if winner[0] == FAST else self.quorum):
             return None
-        tally = Counter((vote.ballot, vote.proposal.id) for vote in votes.values())
-        (ballot, winner), count = tally.most_common(1)[0]
-        if count < (self.fast_quorum if ballot == FAST else self.quorum):
-            return None
-        return _proposal_at(votes, ballot, winner)
+        return _only(v.proposal for v in votes if (v.ballot, v.proposal.id) == winner)
 
     def choose(self, promises: Mapping[AcceptorId, Vote | None]) -> Proposal | None:
         """The proposal that a quorum of promises obliges to, or None: free to choose.
@@ -57,28 +63,32 @@ class Quorums:
 
         Args:
             promises: what each acceptor of the quorum Q had voted for when it promised.
+
+        Raises:
+            ProtocolError: two proposals share a classic ballot, so somebody broke R5.
         """
         assert len(promises) >= self.quorum, "choosing without a quorum of promises"
-        votes = {acceptor: vote for acceptor, vote in promises.items() if vote is not None}
-        if not votes:
-            return None
-        highest = max(vote.ballot for vote in votes.values())
-        tally = Counter(v.proposal.id for v in votes.values() if v.ballot == highest)
-        if highest != FAST:
-            assert len(tally) == 1, f"two proposals share {highest} (R5 is broken)"
-            return _proposal_at(votes, highest, next(iter(tally)))
-        needed = len(promises) + self.fast_quorum - self.n
-        candidates = [proposal for proposal, count in tally.items() if count >= needed]
-        assert len(candidates) <= 1, "two proposals could have the same fast quorum"
-        return _proposal_at(votes, highest, candidates[0]) if candidates else None
+        votes = [vote for vote in promises.values() if vote is not None]
+        highest = max((vote.ballot for vote in votes), default=FAST)
+        candidates = [vote.proposal for vote in votes if vote.ballot == highest]
+        if highest == FAST:
+            needed = len(promises) + self.fast_quorum - self.n
+            assert 2 * needed > len(promises), "no two proposals can have a fast quorum"
+            tally = Counter(proposal.id for proposal in candidates)
+            candidates = [each for each in candidates if tally[each.id] >= needed]
+        return _only(candidates)
 
 
-def _proposal_at(
-    votes: Mapping[AcceptorId, Vote], ballot: Ballot, proposal_id: ProposalId
-) -> Proposal:
-    """The proposal with this id among the votes at this ballot."""
-    return next(
-        vote.proposal
-        for vote in votes.values()
-        if vote.ballot == ballot and vote.proposal.id == proposal_id
-    )
+def _only(proposals: Iterable[Proposal]) -> Proposal | None:
+    """The proposal that all of these are, or None if there is none.
+
+    Raises:
+        ProtocolError: they are not the same.
+    """
+    only: Proposal | None = None
+    for proposal in proposals:
+        if only is None:
+            only = proposal
+        elif proposal != only:
+            raise ProtocolError("the acceptors show two proposals where there can be only one")
+    return only

@@ -1,70 +1,204 @@
-"""The reader: finds out what an instance has chosen, mostly in one round trip.
+"""The readers: find out what is chosen, mostly in one round trip and without a disk write.
 
-Rule R6 for a given version.
+Rule R6. :class:`Reader` reads one version, :class:`Finder` looks for the highest one.
+Where a quorum leaves somebody's unfinished proposal in the balance, one more reply may
+still settle it; else the reader becomes a proposer without a proposal, and finishes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from typing import Generic, TypeVar
 
-from .messages import AcceptorId, Instance, Proposal, Read, Reply, Report, Request, Vote
-from .operation import Decided, Outcome, Pause
-from .proposer import Ballots, Proposer
+from .messages import (
+    END,
+    NO_TOP,
+    AcceptorId,
+    Chosen,
+    Commit,
+    Compacted,
+    Find,
+    Found,
+    Instance,
+    Proposal,
+    Read,
+    Reply,
+    Report,
+    Request,
+    Vote,
+)
+from .operation import Done, Latest, Outcome, Pause
+from .proposer import Ballots, Decision, Proposer, Tops
 from .quorums import Quorums
 
+_SeenT = TypeVar("_SeenT")
 
-class Reader:
-    """Reads one instance, and finishes it by Paxos where a quorum leaves it open.
 
-    What a quorum shows to be chosen is the answer; no vote in a quorum means that
-    nothing is chosen. Anything else is somebody's unfinished proposal: one more reply
-    may still settle it, else the reader becomes a proposer without a proposal.
-    """
+class _Looking(Generic[_SeenT]):
+    """What both readers share: replies that are looked at, and the proposer that finishes."""
 
-    def __init__(self, instance: Instance, quorums: Quorums, ballots: Ballots) -> None:
-        self.instance = instance
+    def __init__(self, quorums: Quorums, ballots: Ballots) -> None:
         self._quorums = quorums
         self._ballots = ballots
-        self._reports: dict[AcceptorId, Vote | None] = {}
-        self._asked = False
-        self._pausing = False
+        self._seen: dict[AcceptorId, _SeenT] = {}
+        self._hesitating = False
         self._finisher: Proposer | None = None
 
     @property
     def replied(self) -> AbstractSet[AcceptorId]:
         """The acceptors that replied to the request now being asked."""
-        return self._reports.keys() if self._finisher is None else self._finisher.replied
+        return self._seen.keys() if self._finisher is None else self._finisher.replied
+
+    @property
+    def attempts(self) -> int:
+        """How many times it has begun phase 1."""
+        return self._ballots.count
+
+    @property
+    def commit(self) -> Commit | None:
+        """What to tell the acceptors, if it had to finish an instance."""
+        return None if self._finisher is None else self._finisher.commit
+
+    def _hesitate(self) -> Pause | None:
+        """A quorum leaves it open: finish it, unless one more reply settles it."""
+        waiting = len(self._seen) < self._quorums.n
+        if self._hesitating and waiting:
+            return None
+        self._hesitating = True
+        return Pause(1.0, 1.0) if waiting else Pause(0.0, 0.0)
+
+    def _finish(self, instance: Instance, own: Proposal | None = None) -> Request:
+        self._hesitating = False
+        self._finisher = Proposer(instance, own, self._quorums, self._ballots)
+        return self._finisher.ask()
+
+
+class Reader(_Looking["Vote | None"]):
+    """Reads one version of a key."""
+
+    def __init__(self, instance: Instance, quorums: Quorums, ballots: Ballots) -> None:
+        super().__init__(quorums, ballots)
+        self._instance = instance
 
     def ask(self) -> Request:
         """The read, or what finishes the instance after it."""
-        if not self._asked:
-            self._asked = True
-            return Read(self.instance)
-        if self._finisher is None:
-            self._finisher = Proposer(self.instance, None, self._quorums, self._ballots)
-        return self._finisher.ask()
+        if self._finisher is not None:
+            return self._finisher.ask()
+        return self._finish(self._instance) if self._hesitating else Read(self._instance)
 
-    def receive(self, acceptor: AcceptorId, reply: Reply) -> Outcome | None:
+    def receive(self, acceptor: AcceptorId, reply: Reply) -> Outcome[Decision] | None:
         """Take an acceptor's reply to the latest request."""
         if self._finisher is not None:
             return self._finisher.receive(acceptor, reply)
-        assert isinstance(reply, Report)
-        self._reports[acceptor] = reply.voted
-        decided = self._judge()
-        if decided is not None:
-            return decided
-        if len(self._reports) == self._quorums.n:
-            return Pause(0.0, 0.0)  # nobody is left who could settle it
-        if len(self._reports) >= self._quorums.quorum and not self._pausing:
-            self._pausing = True
-            return Pause(1.0, 1.0)
-        return None
+        match reply:
+            case Report(voted):
+                self._seen[acceptor] = voted
+            case Chosen(proposal):
+                return Done(proposal)
+            case Compacted():
+                return Done(reply)
+            case _:
+                raise AssertionError(f"a reader never asks for a {type(reply).__name__}")
+        if len(self._seen) < self._quorums.quorum:
+            return None
+        votes = {each: vote for each, vote in self._seen.items() if vote is not None}
+        chosen = self._quorums.chosen(votes)
+        if chosen is not None or len(self._seen) - len(votes) >= self._quorums.quorum:
+            return Done(chosen)
+        return self._hesitate()
 
-    def _judge(self) -> Decided | None:
-        votes = {acceptor: vote for acceptor, vote in self._reports.items() if vote is not None}
-        chosen: Proposal | None = self._quorums.chosen(votes)
+
+class Finder(_Looking[Found]):
+    """Finds the highest chosen version of a key, or the highest below a given one.
+
+    Args:
+        key: the key.
+        quorums: of the cluster.
+        ballots: of the operation that this is part of.
+        below: look only below this version. What is found may then be :class:`Compacted`:
+            versions as low as that have been dropped.
+        tops: given, this is the look-up of a put (rule R7): the tops that the acceptors tell
+            are kept there, and the highest version is finished even where nothing can be
+            chosen yet, with somebody's unfinished proposal; for as long as it stood above the
+            latest version, the tops would allow no other.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        quorums: Quorums,
+        ballots: Ballots,
+        below: int = END,
+        tops: Tops | None = None,
+    ) -> None:
+        super().__init__(quorums, ballots)
+        assert 0 < below <= END
+        self._key = key
+        self._start = self._below = below
+        self._tops = tops
+        self._highest = NO_TOP  # the version in the balance, once a quorum has replied
+        self._leftover: Proposal | None = None  # to finish it with
+
+    def ask(self) -> Request:
+        """What is the highest version? Or, after a pause, what finishes that version."""
+        if self._finisher is not None:
+            return self._finisher.ask()
+        if self._hesitating:
+            return self._finish(Instance(self._key, self._highest), self._leftover)
+        return Find(self._key, self._below)
+
+    def receive(
+        self, acceptor: AcceptorId, reply: Reply
+    ) -> Outcome[Latest | Compacted | None] | None:
+        """Take an acceptor's reply to the latest request."""
+        if self._tops is not None:
+            self._tops.hear(acceptor, reply)
+        if self._finisher is not None:
+            outcome = self._finisher.receive(acceptor, reply)
+            return self._finished(outcome.result) if isinstance(outcome, Done) else outcome
+        if isinstance(reply, Compacted):
+            return self._compacted(reply)
+        assert isinstance(reply, Found)
+        self._seen[acceptor] = reply
+        return self._judge() if len(self._seen) >= self._quorums.quorum else None
+
+    def _judge(self) -> Outcome[Latest | Compacted | None] | None:
+        """A quorum has replied: only the highest version that it shows counts."""
+        self._highest = max(found.ver for found in self._seen.values())
+        if self._highest == NO_TOP:
+            return Done(None)
+        sights = {
+            acceptor: found.sight
+            for acceptor, found in self._seen.items()
+            if found.ver == self._highest and found.sight is not None
+        }
+        chosen = self._quorums.chosen(sights)
         if chosen is not None:
-            return Decided(chosen)
-        if len(self._reports) - len(votes) >= self._quorums.quorum:
-            return Decided(None)
-        return None
+            return Done(Latest(self._highest, chosen))
+        if self._tops is not None:
+            votes = [sight for sight in sights.values() if isinstance(sight, Vote)]
+            self._leftover = max(votes, key=lambda vote: vote.ballot).proposal
+        elif len(self._seen) - len(sights) >= self._quorums.quorum:
+            return self._look(below=self._highest)
+        return self._hesitate()
+
+    def _finished(self, decision: Decision) -> Outcome[Latest | Compacted | None]:
+        match decision:
+            case Proposal():
+                return Done(Latest(self._highest, decision))
+            case Compacted():
+                return self._compacted(decision)
+            case None:
+                return self._look(below=self._highest)
+
+    def _compacted(self, reply: Compacted) -> Outcome[Latest | Compacted | None]:
+        """So low a version was dropped, for there are newer ones; these are looked for."""
+        return self._look(below=END) if self._start == END else Done(reply)
+
+    def _look(self, below: int) -> Outcome[Latest | Compacted | None]:
+        """Ask a quorum afresh."""
+        self._seen = {}
+        self._finisher = None
+        self._hesitating = False
+        self._below = below
+        return self.ask() if below > 0 else Done(None)

@@ -1,0 +1,316 @@
+"""A client at work: the calls of one client, in terms of proposals.
+
+Each call has its time, a cluster to ask, and operations that it hands to the rounds. What
+users see of it, in terms of values and entries, is `paxoskv.kv`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from enum import Enum
+from random import Random
+from typing import Any
+
+import trio
+
+from .cluster import Cluster
+from .errors import PaxosKVError, TooLarge, Unavailable
+from .identity import Address, new_id
+from .limits import MAX_VERSION
+from .paxos.appender import Appender
+from .paxos.messages import END, Compacted, Instance, Proposal
+from .paxos.operation import Latest, Operation, ResultT
+from .paxos.proposer import Ballots, Decision, Proposer, Tops
+from .paxos.reader import Finder, Reader
+from .paxos.scanner import Scanner
+from .remembered import Remembered
+from .rounds import Rounds
+from .tasks import background_nursery
+from .values import to_entry
+from .writers import TakeTurn, Writers
+
+
+class Nothing(Enum):
+    """What an append computes when there is nothing to write."""
+
+    NOTHING = "nothing to write"
+
+
+@asynccontextmanager
+async def open_client(
+    addresses: tuple[Address, ...], timeout: float, rng: Random
+) -> AsyncIterator[Client]:
+    """A client, for the time of the block; then calls that still wait are ended."""
+    async with background_nursery() as nursery:
+        client = Client(addresses, timeout, rng, nursery)
+        try:
+            yield client
+        finally:
+            client.close()
+            await client.rounds.send_commits()
+
+
+class _Call:
+    """A call under way."""
+
+    __slots__ = ("error", "operation", "scope", "what")
+
+    def __init__(self, what: str, timeout: float) -> None:
+        self.what = what  # for people
+        self.scope = trio.CancelScope(deadline=trio.current_time() + timeout)
+        self.operation: Operation[Any] | None = None  # None: not begun
+        self.error: Exception | None = None  # why it was ended; None: its time was up
+
+    def end(self, error: Exception) -> None:
+        self.error = error
+        self.scope.cancel()
+
+
+class Client:
+    """The calls of one client of a cluster. Any number of tasks may make them.
+
+    Every call may raise :class:`Unavailable`, ``WrongCluster``, ``ProtocolError`` and
+    ``trio.ClosedResourceError``; cancelled, it leaves nothing behind but what it may have
+    proposed.
+
+    Args:
+        addresses: of one or more acceptors.
+        timeout: seconds that a call may take.
+        rng: where jitter comes from.
+        nursery: where links and rounds run.
+
+    Attributes:
+        rounds: what carries the operations.
+        attempts: how many phases 1 its operations have begun.
+    """
+
+    def __init__(
+        self, addresses: tuple[Address, ...], timeout: float, rng: Random, nursery: trio.Nursery
+    ) -> None:
+        self._timeout = timeout
+        self._cluster = Cluster(addresses, nursery, rng, self._cluster_changed)
+        self.rounds = Rounds(self._cluster.links, nursery, rng)
+        self._remembered = Remembered()
+        self._writers = Writers()
+        self._calls: set[_Call] = set()
+        self.attempts = 0
+        self._refusal: PaxosKVError | None = None
+        self._closed = False
+
+    def proposal(self, value: bytes | None) -> Proposal:
+        """A new proposal of this value (None: deleted)."""
+        return self._ballots().proposal(value)
+
+    async def decide(self, what: str, instance: Instance, own: Proposal) -> Proposal | Compacted:
+        """Decide an instance, with this proposal if that may be; what is chosen in the end."""
+        with self._call(what) as call, self._writers.turn(instance.key) as take_turn:
+            await self._members_known()
+            await take_turn()
+            proposer = Proposer(instance, own, self._cluster.quorums, self._ballots())
+            decision = await self._perform(call, proposer)
+        assert decision is not None, "whoever proposes something ends with something"
+        if isinstance(decision, Proposal):
+            self._remembered.learn(instance.key, Latest(instance.ver, decision))
+        return decision
+
+    async def read(self, instance: Instance) -> Decision:
+        """Read one version (rule R6)."""
+        with (
+            self._call(f"get {instance.key!r} version {instance.ver}") as call,
+            self._writers.turn(instance.key) as take_turn,
+        ):
+            await self._members_known()
+            reader = Reader(instance, self._cluster.quorums, self._ballots())
+            decision = await self._perform(call, reader, take_turn)
+        return decision
+
+    async def find(self, key: str) -> Latest | None:
+        """Find the latest version of a key (rule R6)."""
+        with self._call(f"get {key!r}") as call, self._writers.turn(key) as take_turn:
+            await self._members_known()
+            latest = await self._find(call, key, take_turn)
+        return latest
+
+    async def history(self, key: str, above: int = -1) -> list[Latest]:
+        """The versions of a key above a given one that are still kept, oldest first."""
+        versions: list[Latest] = []
+        below = END
+        with self._call(f"history of {key!r}") as call, self._writers.turn(key) as take_turn:
+            await self._members_known()
+            while below > above + 1:
+                finder = Finder(key, self._cluster.quorums, self._ballots(), below)
+                found = await self._perform(call, finder, take_turn)
+                if not isinstance(found, Latest) or found.ver <= above:
+                    break  # below are none, or they were dropped
+                versions.append(found)
+                below = found.ver
+        return versions[::-1]
+
+    async def page(self, prefix: str, after: str) -> tuple[dict[str, Latest], str | None]:
+        """The latest versions of the keys with a prefix that come next after a key.
+
+        Returns:
+            As many as one page has, in key order, and after which key the next page begins
+            (None: this was the last).
+        """
+        with self._call(f"scan of {prefix!r}") as call:
+            await self._members_known()
+            scanner = Scanner(prefix, after, self._cluster.quorums)
+            merged = await self._perform(call, scanner)
+            found: dict[str, Latest | None] = {**merged.settled}
+            for key in merged.open:
+                with self._writers.turn(key) as take_turn:
+                    found[key] = await self._find(call, key, take_turn)
+        page = {key: latest for key, latest in sorted(found.items()) if latest is not None}
+        return page, merged.after
+
+    async def append(
+        self,
+        name: str,
+        key: str,
+        compute: Callable[[Latest | None], bytes | Nothing | None],
+    ) -> Latest | None:
+        """Write what is computed from the latest version as the next one (rule R7).
+
+        Args:
+            name: of the call, for people.
+            key: the key.
+            compute: is given the latest version and returns the next value (None: deleted).
+                It is called once more for each version that another wins.
+
+        Returns:
+            What was written, or None: when the latest version was looked up, there was
+            nothing to write.
+        """
+        with self._call(f"{name} {key!r}") as call, self._writers.turn(key) as take_turn:
+            await self._members_known()
+            await take_turn()
+            quorums = self._cluster.quorums
+            tops = Tops(quorums)
+            latest = self._remembered.get(key)
+            looked_up = latest is None
+            if latest is None:
+                latest = await self._find(call, key)
+            while True:
+                value = compute(latest)
+                if isinstance(value, Nothing):
+                    if looked_up:
+                        return None
+                    latest = await self._find(call, key)
+                    looked_up = True
+                    continue
+                ballots = self._ballots()
+                own = ballots.proposal(value)
+                instance = Instance(key, 0 if latest is None else latest.ver + 1)
+                if instance.ver > MAX_VERSION:
+                    raise TooLarge(f"no version of {key!r} is left after {MAX_VERSION}")
+                found = await self._perform(call, Appender(instance, own, quorums, ballots, tops))
+                if isinstance(found, Compacted):
+                    raise Unavailable(
+                        f"{call.what}: version {instance.ver} was dropped while it was being "
+                        "written, and nobody can tell any more whether it was",
+                        to_entry(instance, own),
+                        own,
+                    )
+                latest = self._seen(key, found)
+                looked_up = False
+                if latest is not None and latest.proposal.id == own.id:
+                    return latest
+                if latest is not None and not tops.allow(latest.ver + 1):
+                    finder = Finder(key, quorums, self._ballots(), tops=tops)
+                    latest = self._seen(key, await self._perform(call, finder))
+        raise AssertionError("the call ends by one of the returns, or by an error")
+
+    def close(self) -> None:
+        """End the calls that still wait, and let no new one begin."""
+        self._closed = True
+        for call in self._calls:
+            call.end(_closed())
+
+    async def _find(
+        self, call: _Call, key: str, take_turn: TakeTurn | None = None
+    ) -> Latest | None:
+        """Find the latest version (rule R6)."""
+        finder = Finder(key, self._cluster.quorums, self._ballots())
+        return self._seen(key, await self._perform(call, finder, take_turn))
+
+    def _seen(self, key: str, found: Latest | Compacted | None) -> Latest | None:
+        """Remember what was found."""
+        assert not isinstance(found, Compacted), "the latest is never dropped"
+        if found is not None:
+            self._remembered.learn(key, found)
+        return found
+
+    async def _perform(
+        self, call: _Call, operation: Operation[ResultT], take_turn: TakeTurn | None = None
+    ) -> ResultT:
+        call.operation = operation
+        try:
+            return await self.rounds.perform(operation, take_turn)
+        finally:
+            self.attempts += operation.attempts
+
+    def _ballots(self) -> Ballots:
+        """The ballots and proposal ids of one operation.
+
+        A random id for each, so that among ballots of the same number no client is the one
+        that always loses.
+        """
+        return Ballots(new_id())
+
+    async def _members_known(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._cluster.links:
+            await self._cluster.known()
+
+    @contextmanager
+    def _call(self, what: str) -> Iterator[_Call]:
+        """The limits of a call: its time, the life of the client, and a cluster to ask."""
+        call = _Call(what, self._timeout)
+        self._calls.add(call)
+        if self._closed:
+            call.end(_closed())
+        elif self._refusal is not None:
+            call.end(_copy(self._refusal))
+        try:
+            with call.scope:
+                yield call
+        finally:
+            self._calls.discard(call)
+        if call.scope.cancelled_caught:
+            raise (call.error or self._unavailable(call)) from None
+
+    def _unavailable(self, call: _Call) -> Unavailable:
+        """Why a call did not end in time, with the acceptors that did not answer."""
+        text = f"{call.what}: not done within {self._timeout:g} s: "
+        operation = call.operation
+        if not self._cluster.links:
+            return Unavailable(text + self._cluster.explain(()))
+        if operation is None:
+            return Unavailable(f"{text}it waited for another write of this client to the key")
+        if len(operation.replied) < self._cluster.quorums.quorum:
+            text += self._cluster.explain(operation.replied)
+        else:
+            text += "other proposers kept overtaking it"
+        if not isinstance(operation, Proposer | Appender) or operation.maybe is None:
+            return Unavailable(text)
+        text += "; it may have been written all the same: settle(error) tells"
+        maybe = operation.maybe
+        return Unavailable(text, to_entry(operation.instance, maybe), maybe)
+
+    def _cluster_changed(self) -> None:
+        """A link went up or down: is there still a cluster to ask?"""
+        self._refusal = self._cluster.refusal()
+        if self._refusal is not None:
+            for call in self._calls:
+                call.end(_copy(self._refusal))
+
+
+def _closed() -> trio.ClosedResourceError:
+    return trio.ClosedResourceError("this client is closed")
+
+
+def _copy(error: PaxosKVError) -> PaxosKVError:
+    """The same error for another caller, who adds a traceback of its own."""
+    return type(error)(*error.args)

@@ -1,0 +1,48 @@
+"""What a client remembers of the latest versions that it has seen.
+
+A chosen version never changes, so what is remembered is never wrong, only out of date:
+a put begins from it, and finds out by what the acceptors answer.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from .limits import MAX_REMEMBERED_BYTES
+from .paxos.operation import Latest
+
+_OVERHEAD_BYTES = 512  # of one entry in memory, roughly
+
+
+class Remembered:
+    """The highest chosen version seen of each key; the least recently used go first."""
+
+    __slots__ = ("_latest", "_size")
+
+    def __init__(self) -> None:
+        self._latest: OrderedDict[str, Latest] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: str) -> Latest | None:
+        """The highest version seen, if it is remembered."""
+        latest = self._latest.get(key)
+        if latest is not None:
+            self._latest.move_to_end(key)
+        return latest
+
+    def learn(self, key: str, latest: Latest) -> None:
+        """Remember a version that was chosen, unless a higher one is remembered."""
+        known = self._latest.get(key)
+        if known is not None:
+            if known.ver >= latest.ver:
+                return
+            self._size -= _size(key, known)
+        self._latest[key] = latest
+        self._latest.move_to_end(key)
+        self._size += _size(key, latest)
+        while self._size > MAX_REMEMBERED_BYTES:
+            self._size -= _size(*self._latest.popitem(last=False))
+
+
+def _size(key: str, latest: Latest) -> int:
+    return _OVERHEAD_BYTES + 4 * len(key) + len(latest.proposal.value or b"")
