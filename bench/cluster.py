@@ -59,14 +59,14 @@ def free_addresses(count: int) -> list[Address]:
 
 
 async def start_acceptor(directory: Path, *options: str) -> Acceptor:
-    """Start `paxoskv serve DIRECTORY --memory`, and wait until it listens.
+    """Start `paxoskv serve DIRECTORY`, with these options, and wait until it listens.
 
     Raises:
         RuntimeError: it ended instead; the message is what it printed.
         trio.TooSlowError: it did neither.
     """
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "paxoskv", "serve", str(directory), "--memory", *options],
+        [sys.executable, "-m", "paxoskv", "serve", str(directory), *options],
         stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
@@ -84,13 +84,16 @@ async def start_acceptor(directory: Path, *options: str) -> Acceptor:
 
 
 @asynccontextmanager
-async def acceptor_processes(count: int = 3) -> AsyncIterator[Sequence[Acceptor]]:
+async def acceptor_processes(
+    count: int = 3, *, memory: bool = True
+) -> AsyncIterator[Sequence[Acceptor]]:
     """Acceptors in processes of their own, in a temporary directory; all end with the block."""
+    options = ["--memory"] if memory else []
     acceptors: list[Acceptor] = []
     with tempfile.TemporaryDirectory() as scratch:
         try:
             for directory in init_cluster(Path(scratch, "cluster"), free_addresses(count)):
-                acceptors.append(await start_acceptor(directory))  # noqa: PERF401
+                acceptors.append(await start_acceptor(directory, *options))  # noqa: PERF401
             yield acceptors
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):

@@ -4,8 +4,8 @@ There is no leader and no log: every version of every key is one Paxos instance,
 client decides it by talking to a majority of acceptors.
 
     async with paxoskv.open_kv(["10.0.0.1:3333", "10.0.0.2:3333", "10.0.0.3:3333"]) as kv:
-        await kv.set("foo", 0, 5)
-        await kv.get("foo", 0)
+        await kv.put("foo", 5)
+        await kv.get("foo")
 """
 
 from ._version import __version__
@@ -14,6 +14,8 @@ from .errors import (
     DirectoryError,
     PaxosKVError,
     ProtocolError,
+    StoreDamaged,
+    StoreError,
     TooLarge,
     Unavailable,
     VersionTaken,
@@ -31,6 +33,8 @@ __all__ = [
     "LocalCluster",
     "PaxosKVError",
     "ProtocolError",
+    "StoreDamaged",
+    "StoreError",
     "TooLarge",
     "Unavailable",
     "VersionTaken",

@@ -92,15 +92,28 @@ class Cluster:
             return None
         return type(refused[0])("; ".join(dict.fromkeys(map(str, refused))))
 
+    def members(self) -> list[Link]:
+        """The links to the members; while the cluster is not known, to who may be members."""
+        if self._links:
+            return list(self._links.values())
+        candidate = self._likeliest()
+        if candidate is None:
+            return list(self._given)
+        return [candidate.links[acceptor] for acceptor in candidate.members]
+
+    def _likeliest(self) -> _Candidate | None:
+        """The cluster of which most members have greeted."""
+        return max(self._candidates.values(), key=lambda each: len(each.greeted), default=None)
+
     def explain(self, answered: Collection[AcceptorId]) -> str:
         """How many acceptors answered, how many are needed, and why the others did not."""
-        if not self._links and not self._candidates:
-            return f"no acceptor was reached: {_reasons(self._given)}"
-        if self._links:
-            links, quorums = self._links, self.quorums
-        else:
-            candidate = max(self._candidates.values(), key=lambda each: len(each.greeted))
-            links, quorums, answered = candidate.links, candidate.quorums, candidate.greeted
+        links = self._links
+        if not links:
+            candidate = self._likeliest()
+            if candidate is None:
+                return f"no acceptor was reached: {_reasons(self._given)}"
+            links, answered = candidate.links, candidate.greeted
+        quorums = Quorums(len(links))
         missing = [link for acceptor, link in links.items() if acceptor not in answered]
         return (
             f"{len(answered)} of {quorums.n} acceptors answered, and {quorums.quorum} are "

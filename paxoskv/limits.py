@@ -136,3 +136,25 @@ bytes take at ``SLOWEST_LINK``."""
 
 MEND_PAUSE: Final = 0.5
 """The pause before an acceptor whose disk failed reads its store again."""
+
+MAX_MISSED_KEYS: Final = 1024
+"""Keys that an acceptor notes as missed; with more, it goes through all keys."""
+
+# --- Catching up -----------------------------------------------------------------
+
+CATCH_UP_SPEED: Final = 8 * MIB
+"""How much an acceptor that was away reads from the others, in bytes per second."""
+
+CATCH_UP_BATCH: Final = 64
+"""Versions that it learns at a time, so that service goes on in between."""
+
+CATCH_UP_PAUSE: Final = 1.0
+"""How often it looks whether it has missed something."""
+
+CATCH_UP_INTERVAL: Final = 600.0
+"""How often it goes through all keys, whatever it knows of."""
+
+# --- Status ----------------------------------------------------------------------
+
+STATUS_TIMEOUT: Final = 3.0
+"""How long ``paxoskv status`` waits for an acceptor, unless told otherwise."""

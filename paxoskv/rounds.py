@@ -37,7 +37,7 @@ from .limits import (
     MAX_PENDING_COMMITS,
 )
 from .link import Batch, Link
-from .paxos.messages import AcceptorId, Commit, Prepare, Reply, Request
+from .paxos.messages import AcceptorId, Commit, Reply, Request
 from .paxos.operation import Done, Operation, Outcome, Pause, ResultT
 from .wire import size_of
 from .writers import TakeTurn
@@ -123,8 +123,8 @@ class Rounds:
 
         Args:
             operation: what to drive.
-            take_turn: waits for the turn to write, before an operation that began by reading
-                begins to write.
+            take_turn: waits for the turn to write; for a reader, which begins to write
+                when it goes on after a pause.
 
         Cancelled, the operation is given up; a request that is under way stays so.
 
@@ -141,10 +141,9 @@ class Rounds:
                     if not await job.woken(within=self._draw(job.outcome)):
                         job.outcome = None
                         self._leave_round(job)
-                        request = operation.ask()
-                        if take_turn is not None and isinstance(request, Prepare):
+                        if take_turn is not None:
                             await take_turn()
-                        self._enqueue(job, self._continuing, request)
+                        self._enqueue(job, self._continuing, operation.ask())
                 if isinstance(job.outcome, ProtocolError):
                     raise job.outcome
                 if job.outcome is not None:

@@ -150,9 +150,15 @@ class Host:
         Raises:
             StoreError: the disk failed, and nothing may be said.
         """
-        replies = [self.acceptor.handle(request) for request in requests]
+        replies = [self._reply(request) for request in requests]
         await self._durable()
         return replies
+
+    def _reply(self, request: Request) -> Reply:
+        """The reply to a request, which may leave once it is durable."""
+        if self._mending.is_set():
+            raise StoreError(self._failure)
+        return self.acceptor.handle(request)
 
     async def _durable(self) -> None:
         """Wait until all that is saved by now is on disk. One flush serves all who wait."""
@@ -268,7 +274,7 @@ class Host:
         replies: list[Reply] = []
         size = 0
         for request in requests:
-            reply = self.acceptor.handle(request)
+            reply = self._reply(request)
             replies.append(reply)
             size += size_of(reply)
             if size >= MAX_BATCH_BYTES:

@@ -27,7 +27,7 @@ from .errors import ProtocolError
 MAX_ENVELOPE_ITEMS: Final = 256 * 1024
 """CBOR items in one frame.
 
-As many as ``MAX_BATCH_BYTES``: a longer frame is one message, which takes no time to scan.
+As many as ``MAX_BATCH_BYTES``: a longer frame is mostly values, which are quickly scanned.
 """
 
 

@@ -1,9 +1,9 @@
-"""A nursery for services in the background of an ``async with`` block."""
+"""A nursery for services in the background of a block, and errors without their groups."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -47,6 +47,22 @@ async def _serve_shielded(task_status: trio.TaskStatus[trio.Nursery]) -> None:
         async with trio.open_nursery() as nursery:
             task_status.started(nursery)
             await trio.sleep_forever()
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Let a single error leave the block as itself, whatever groups nurseries put around it."""
+    only: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaves = [leaf for leaf in _leaves(group) if not isinstance(leaf, trio.Cancelled)]
+        if len(leaves) != 1:
+            raise
+        only = leaves[0]
+    # Outside of the handler, so that the group does not become the context of its member.
+    if only is not None:
+        raise only
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -15,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import paxoskv
 from paxoskv import Entry, open_kv, open_local_cluster
+from paxoskv import link as link_module
 from paxoskv.identity import new_cluster, parse_address
 from paxoskv.limits import MAX_KEY_BYTES, MAX_OPEN_ROUNDS, MAX_VALUE_BYTES
 from paxoskv.link import Batch, Deliver
@@ -441,7 +443,7 @@ def test_open_kv_checks_its_arguments_at_once() -> None:
     for wrong in ("127.0.0.1:1", [1], [None]):
         with pytest.raises(TypeError):
             open_kv(wrong)  # type: ignore[arg-type]
-    for timeout in (0, -1, math.nan):
+    for timeout in (0, -1, math.nan, 10**400):
         with pytest.raises(ValueError, match="timeout"):
             open_kv(["a:1"], timeout=timeout)
     for timeout in (True, "5", None):
@@ -500,3 +502,69 @@ async def test_open_kv_does_not_wait_for_the_network() -> None:
     with trio.fail_after(1):
         async with open_kv(["127.0.0.1:1"]):
             pass
+
+
+async def test_a_shielded_clean_up_still_has_the_client() -> None:
+    async with open_local_cluster() as cluster:
+        with trio.CancelScope() as outer:
+            async with open_kv(cluster.addresses, timeout=math.inf) as kv:
+                await kv.put("lock", "held")
+                try:
+                    outer.cancel()
+                    await trio.sleep_forever()
+                finally:
+                    with trio.CancelScope(shield=True), trio.fail_after(5):
+                        assert (await kv.put("lock", "released")).ver == 1
+        assert outer.cancelled_caught
+        async with open_kv(cluster.addresses) as kv:
+            assert await kv.get("lock") == Entry("lock", 1, "released")
+
+
+async def test_a_get_that_must_finish_a_version_stands_in_line_with_the_writers() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        who = bytes(16)  # the lowest: nobody is refused for it
+        for ver in range(20):
+            vote = Vote(Ballot(1, who), Proposal(ProposalId(who, ver + 1), encode_value("left")))
+            cluster._stores[0].save("foo", Summary(top=ver), {ver: Register(vote.ballot, vote)})
+            cluster.stop(1)  # so that what is left can be neither believed nor ruled out
+            before = kv.attempts
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(kv.get, "foo", ver)
+                    nursery.start_soon(kv.propose, "foo", ver, "mine")
+            assert kv.attempts - before <= 10, "it duelled with itself"
+            await cluster.start(1)
+
+
+async def test_a_large_value_passes_a_slow_uplink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer can come before the frame is sent: that is no silence of the acceptor."""
+    monkeypatch.setattr(link_module, "SILENCE_TIMEOUT", 0.3)
+    monkeypatch.setattr(link_module, "SLOWEST_LINK", 200_000)
+    async with open_local_cluster(1) as cluster, trio.open_nursery() as nursery:
+        inside = parse_address(cluster.addresses[0])
+        opened = 0
+
+        async def slowly(outside: trio.SocketStream) -> None:
+            nonlocal opened
+            opened += 1
+            async with await trio.open_tcp_stream(inside.host, inside.port) as stream:
+
+                async def back() -> None:
+                    async for data in stream:
+                        await outside.send_all(data)
+
+                async with trio.open_nursery() as pumps:
+                    pumps.start_soon(back)
+                    while data := await outside.receive_some(10_000):
+                        await stream.send_all(data)
+                        await trio.sleep(len(data) / 400_000)
+                    pumps.cancel_scope.cancel()
+
+        listeners = await listen(parse_address("127.0.0.1:0", lowest_port=0))
+        listeners[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        port = listeners[0].socket.getsockname()[1]
+        nursery.start_soon(trio.serve_listeners, slowly, listeners)
+        async with open_kv([f"127.0.0.1:{port}"], timeout=20) as kv:
+            await kv.set("foo", 0, b"x" * 500_000)
+            assert opened == 1
+        nursery.cancel_scope.cancel()

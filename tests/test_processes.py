@@ -73,7 +73,7 @@ async def test_r12_a_stopped_process_costs_a_client_no_memory() -> None:
         acceptors[2].signal(signal.SIGSTOP)
         for ver in range(1, 1000):
             await kv.set("foo", ver, b"x" * 10_000)
-        for link in kv._cluster.links.values():
+        for link in kv._client._cluster.links.values():
             owed = sum(exchange.size for exchange in link._unanswered)
             assert owed <= MAX_UNANSWERED_BYTES + MAX_BATCH_BYTES
 

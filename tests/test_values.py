@@ -7,7 +7,7 @@ import uuid
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 import pytest
 from hypothesis import given
@@ -18,18 +18,18 @@ from paxoskv.limits import MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH
 from paxoskv.values import check_key, check_version, decode_value, encode_value
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
-scalars = (
+keys = (
     st.none()
     | st.booleans()
-    | st.integers(-(2**200), 2**200)
+    | st.integers(-(2**64), 2**64 - 1)
     | st.floats(allow_nan=False)
     | text
     | st.binary()
     | st.datetimes(timezones=st.just(UTC) | st.just(timezone(timedelta(hours=-5, minutes=30))))
 )
 values = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(scalars, inner, max_size=4),
+    keys | st.integers(-(2**200), 2**200),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
     max_leaves=20,
 )
 
@@ -58,8 +58,17 @@ class Colour(IntEnum):
     RED = 1
 
 
+class Name(StrEnum):
+    RED = "red"
+
+
 def test_subclasses_come_back_as_their_equals() -> None:
-    assert decode_value(encode_value([Colour.RED])) == [Colour.RED]
+    for value in (
+        [Colour.RED],
+        {Colour.RED: Name.RED},
+        {Name.RED: 1} | {str(n): n for n in range(2000)},
+    ):
+        assert decode_value(encode_value(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -98,6 +107,11 @@ def test_depth_has_a_limit() -> None:
         (datetime(2020, 1, 1, tzinfo=timezone(timedelta(seconds=30))), "come back changed"),
         (["\ud800"], "not valid Unicode"),
         ({math.nan: 1}, "NaN for a key"),
+        ({"a": [{2**64: 1}]}, "int beyond 64 bits for a key"),
+        ({-(2**64) - 1: 1}, "int beyond 64 bits for a key"),
+        ({10**5000: 1}, "int beyond 64 bits for a key"),  # too long to be printed
+        ([dict.fromkeys(range(1025))], r"\[0\] has a key of type int; in a dict of more than 1024"),
+        (dict.fromkeys([*map(str, range(1024)), None]), "has a key of type NoneType; in a dict"),
     ],
 )
 def test_what_cannot_be_read_again_is_a_value_error(value: object, message: str) -> None:

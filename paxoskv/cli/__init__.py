@@ -1,7 +1,7 @@
 """The ``paxoskv`` command.
 
-Exit codes: 0 done, 1 nothing there (get), 2 wrong usage, 3 version taken, 4 unavailable,
-5 compacted, 6 another error of ours, 70 a bug, 130 interrupted.
+Exit codes: 0 done, 1 nothing there, 2 wrong usage, 3 version taken, 4 unavailable, 5
+compacted, 6 another error of ours, 70 a bug, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Final
 
 import click
 
 from .._version import __version__
 from ..errors import Compacted, PaxosKVError, Unavailable, VersionTaken
 from .acceptor import init, serve
-from .client import get, propose, set_
+from .client import delete, get, history, propose, put, scan, set_, status
 from .demo import demo
-
-EXIT_TAKEN: Final = 3
-EXIT_UNAVAILABLE: Final = 4
-EXIT_COMPACTED: Final = 5
-EXIT_OURS: Final = 6
-EXIT_BUG: Final = 70
-EXIT_INTERRUPTED: Final = 130
-EXIT_PIPE_CLOSED: Final = 141
+from .exits import (
+    EXIT_BUG,
+    EXIT_COMPACTED,
+    EXIT_INTERRUPTED,
+    EXIT_OURS,
+    EXIT_PIPE_CLOSED,
+    EXIT_TAKEN,
+    EXIT_UNAVAILABLE,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,18 +36,20 @@ def cli() -> None:
     \b
     See it at work:    paxoskv demo
     Make a cluster:    paxoskv init ./demo 127.0.0.1:3331 127.0.0.1:3332 127.0.0.1:3333
-    Run an acceptor:   paxoskv serve ./demo/1 --memory    (and 2, and 3)
+    Run an acceptor:   paxoskv serve ./demo/1    (and 2, and 3)
     Write and read:    export PAXOSKV_CLUSTER=127.0.0.1:3331,127.0.0.1:3332,127.0.0.1:3333
-                       paxoskv set foo 0 '{"answer": 42}'
-                       paxoskv get foo --ver 0
+                       paxoskv put foo '{"answer": 42}'
+                       paxoskv get foo
+                       paxoskv set foo 1 'a compare-and-set'
+                       paxoskv status
 
     \b
-    Exit codes: 0 done, 1 nothing there (get), 2 wrong usage, 3 version taken,
+    Exit codes: 0 done, 1 nothing there, 2 wrong usage, 3 version taken,
     4 unavailable, 5 compacted, 6 another error, 70 a bug.
     """  # noqa: D301 - click wants the control character: do not wrap what follows
 
 
-for _command in (init, serve, set_, propose, get, demo):
+for _command in (init, serve, get, put, set_, propose, delete, history, scan, status, demo):
     cli.add_command(_command)
 
 
@@ -69,14 +71,22 @@ def _run() -> int:
         return _fail(str(error), _exit_code(error))
     except (BrokenPipeError, SystemExit):
         # Whoever read our output has seen enough, which click takes for a reason to exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_PIPE_CLOSED
+    except OSError as error:
+        _drop_output()
+        return _fail(f"cannot go on: {error.strerror or error}", EXIT_OURS)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception:  # noqa: BLE001 - the last resort: whatever it is, it is a bug
         traceback.print_exc()
         return _fail("this is a bug in paxoskv; please report the lines above", EXIT_BUG)
     return result if isinstance(result, int) else 0
+
+
+def _drop_output() -> None:
+    """Let nothing that is still buffered fail once more when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(error: PaxosKVError) -> int:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
 import trio
 
 from .._version import __version__
+from ..catchup import catch_up
 from ..errors import DirectoryError
 from ..identity import Address
-from ..server import listen
-from ..server import serve as serve_acceptor
+from ..limits import DEFAULT_KEEP, MAX_KEEP
+from ..server import Host, Store, listen
 from ..storage.directory import Directory, hold_directory, init_cluster
 from ..storage.memory import MemoryStore
+from ..tasks import unwrapped
 from .params import ADDRESS, LISTEN_ADDRESS
 
 
@@ -37,7 +41,7 @@ def init(directory: Path, addresses: tuple[Address, ...]) -> None:
         raise click.UsageError(str(error)) from None
     for path, address in zip(paths, addresses, strict=True):
         click.echo(f"{path}  for the acceptor at {address}")
-    click.echo("Next: run `paxoskv serve DIRECTORY --memory` on each of them.", err=True)
+    click.echo("Next: run `paxoskv serve DIRECTORY` on each of them.", err=True)
 
 
 @click.command()
@@ -52,24 +56,28 @@ def init(directory: Path, addresses: tuple[Address, ...]) -> None:
 @click.option(
     "--memory",
     is_flag=True,
-    help="Keep everything in memory. The directory cannot be served a second time.",
+    help="Keep everything in memory. The directory can never be served again.",
 )
-def serve(directory: Path, listen_on: Address | None, memory: bool) -> None:
+@click.option(
+    "--keep",
+    type=click.IntRange(1, MAX_KEEP),
+    default=DEFAULT_KEEP,
+    show_default=True,
+    metavar="K",
+    help="How many of the newest versions of each key to keep.",
+)
+def serve(directory: Path, listen_on: Address | None, memory: bool, keep: int) -> None:
     """Run the acceptor of DIRECTORY, which `paxoskv init` made, until SIGTERM or SIGINT.
 
-    When it is ready, the last line on standard error is `listening on HOST:PORT`.
+    What it promised, voted for and learned is on disk before anybody hears of it. When it
+    is ready, the last line on standard error is `listening on HOST:PORT`.
     """
-    if not memory:
-        raise click.UsageError(
-            "this release keeps nothing on disk yet; add --memory, and know that the "
-            "acceptor forgets everything when it stops"
-        )
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    with hold_directory(directory) as held:
-        trio.run(_serve, held, listen_on or held.identity.address)
+    with hold_directory(directory) as held, unwrapped():
+        trio.run(_serve, held, listen_on or held.identity.address, memory, keep)
 
 
-async def _serve(directory: Directory, address: Address) -> None:
+async def _serve(directory: Directory, address: Address, memory: bool, keep: int) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         try:
             listeners = await listen(address)
@@ -79,17 +87,34 @@ async def _serve(directory: Directory, address: Address) -> None:
                 f"cannot listen on {address}: {reason}; stop what has it, or give --listen"
             ) from None
         # Only now, for an acceptor that could not even listen has promised nothing.
+        with _opened_store(directory, memory) as store:
+            host = Host(directory.identity, store, keep)
+            async with trio.open_nursery() as nursery:
+                bound = await nursery.start(host.serve, listeners)
+                nursery.start_soon(catch_up, host)
+                click.echo(f"listening on {bound}", err=True)
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+                    break
+
+
+@contextmanager
+def _opened_store(directory: Directory, memory: bool) -> Iterator[Store]:
+    """The store to serve from, and a line that says what was found in it."""
+    identity = directory.identity
+    number = [member.id for member in identity.members].index(identity.acceptor) + 1
+    who = (
+        f"paxoskv {__version__}, process {os.getpid()}: acceptor {number} of "
+        f"{len(identity.members)} of cluster {identity.cluster.hex()}"
+    )
+    if memory:
         directory.mark_memory()
-        identity = directory.identity
-        number = [member.id for member in identity.members].index(identity.acceptor) + 1
-        click.echo(
-            f"paxoskv {__version__}, process {os.getpid()}: acceptor {number} of "
-            f"{len(identity.members)} of cluster {identity.cluster.hex()}, in memory only",
-            err=True,
-        )
-        async with trio.open_nursery() as nursery:
-            bound = await nursery.start(serve_acceptor, identity, MemoryStore(), listeners)
-            click.echo(f"listening on {bound}", err=True)
-            async for _ in signals:
-                nursery.cancel_scope.cancel()
-                break
+        click.echo(f"{who}, in memory only", err=True)
+        yield MemoryStore()
+        return
+    began = trio.current_time()
+    with closing(directory.open_store()) as store:
+        keys, size = store.statistics()
+        took = trio.current_time() - began
+        click.echo(f"{who}: recovered {keys} keys, {size} bytes, in {took:.2f} s", err=True)
+        yield store

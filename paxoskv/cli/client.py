@@ -1,4 +1,4 @@
-"""``paxoskv set``, ``propose`` and ``get``: one call of the library each."""
+"""The commands of a client: one call of the library each."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import trio
 
 from ..kv import KV, open_kv
 from ..limits import DEFAULT_TIMEOUT
+from ..status import cluster_status
 from ..values import Entry
-from .output import show_entry, show_nothing
-from .params import CLUSTER, KEY, VALUE, VERSION
+from .exits import EXIT_NOTHING, EXIT_UNAVAILABLE
+from .output import show_entry, show_nothing, show_status
+from .params import CLUSTER, KEY, PREFIX, VALUE, VERSION
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 _ResultT = TypeVar("_ResultT")
-
-EXIT_NOTHING = 1
 
 # With it, a VALUE may begin with a minus sign without being taken for an option.
 _MINUS_IS_NO_OPTION = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -26,9 +26,7 @@ _MINUS_IS_NO_OPTION = {"ignore_unknown_options": True, "help_option_names": ["--
 def _client_options(command: _CommandT) -> _CommandT:
     """The options of every command that is a client of a cluster."""
     for option in (
-        click.option(
-            "--json", "as_json", is_flag=True, help="One JSON object, also in a terminal."
-        ),
+        click.option("--json", "as_json", is_flag=True, help="JSON objects, also in a terminal."),
         click.option(
             "--timeout",
             type=float,
@@ -81,16 +79,89 @@ def propose(
 
 @click.command(context_settings=_MINUS_IS_NO_OPTION)
 @click.argument("key", type=KEY)
-@click.option("--ver", type=VERSION, metavar="VER", required=True, help="The version to read.")
+@click.option("--ver", type=VERSION, metavar="VER", help="The version to read; else the latest.")
 @_client_options
-def get(key: str, ver: int, cluster: list[str], timeout: float, as_json: bool) -> int:
-    """Print version --ver of KEY; exit with 1 if there is nothing."""
+def get(key: str, ver: int | None, cluster: list[str], timeout: float, as_json: bool) -> int:
+    """Print the latest version of KEY, or version --ver; exit with 1 if there is nothing."""
     entry: Entry | None = _call(cluster, timeout, lambda kv: kv.get(key, ver))
     if entry is None:
         show_nothing(key, ver)
         return EXIT_NOTHING
     show_entry(entry, as_json)
     return 0
+
+
+@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.argument("key", type=KEY)
+@click.argument("value", type=VALUE)
+@_client_options
+def put(key: str, value: Any, cluster: list[str], timeout: float, as_json: bool) -> None:
+    """Write VALUE as the next version of KEY, after the latest.
+
+    VALUE is read as JSON if it is JSON, else as a string.
+    """
+    show_entry(_call(cluster, timeout, lambda kv: kv.put(key, value)), as_json)
+
+
+@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.argument("key", type=KEY)
+@_client_options
+def delete(key: str, cluster: list[str], timeout: float, as_json: bool) -> None:
+    """Delete KEY: write a next version that has no value. If it has none already, do nothing."""
+    entry: Entry | None = _call(cluster, timeout, lambda kv: kv.delete(key))
+    if entry is None:
+        show_nothing(key, None)
+    else:
+        show_entry(entry, as_json)
+
+
+@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.argument("key", type=KEY)
+@_client_options
+def history(key: str, cluster: list[str], timeout: float, as_json: bool) -> int:
+    """Print the versions of KEY that are still kept, oldest first; exit with 1 without any."""
+    entries = _call(cluster, timeout, lambda kv: kv.history(key))
+    for entry in entries:
+        show_entry(entry, as_json)
+    if not entries:
+        show_nothing(key, None)
+    return 0 if entries else EXIT_NOTHING
+
+
+@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.argument("prefix", type=PREFIX, default="")
+@click.option("--after", type=PREFIX, metavar="KEY", help="Begin after this key.")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="Print at most so many.")
+@_client_options
+def scan(
+    prefix: str,
+    after: str | None,
+    limit: int | None,
+    cluster: list[str],
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Print the latest entries of the keys that begin with PREFIX, in key order.
+
+    It goes page by page, and each page may take --timeout.
+    """
+
+    async def show_all(kv: KV) -> None:
+        async for entry in kv.scan(prefix, limit=limit, after=after):
+            show_entry(entry, as_json)
+
+    _call(cluster, timeout, show_all)
+
+
+@click.command()
+@_client_options
+def status(cluster: list[str], timeout: float, as_json: bool) -> int:
+    """Print how each acceptor is, one a line; exit with 4 if fewer than a quorum answer."""
+    if not timeout > 0:
+        raise click.UsageError(f"a timeout is more than 0 seconds, not {timeout}")
+    found = trio.run(cluster_status, cluster, timeout)
+    show_status(found, as_json)
+    return 0 if found.available else EXIT_UNAVAILABLE
 
 
 def _call(

@@ -12,11 +12,13 @@ import base64
 import json
 import math
 import sys
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
 import click
 
+from ..status import ClusterStatus
 from ..values import Entry
 
 _LONG_INT_BITS: Final = 14_000  # Python prints up to 4300 decimals, which is more
@@ -25,15 +27,40 @@ _LONG_INT_BITS: Final = 14_000  # Python prints up to 4300 decimals, which is mo
 def show_entry(entry: Entry, as_json: bool) -> None:
     """Print an entry on standard output."""
     if as_json or not sys.stdout.isatty():
-        click.echo(_dump({"key": entry.key, "ver": entry.ver, "val": jsonable(entry.val)}))
+        fields = {"key": entry.key, "ver": entry.ver, "val": jsonable(entry.val)}
+        click.echo(_dump(fields | {"deleted": True} if entry.deleted else fields))
     else:
         key = click.style(_dump(entry.key) if _strange(entry.key) else entry.key, bold=True)
-        click.echo(f"{key} version {entry.ver} = {_dump(jsonable(entry.val))}")
+        shown = "is deleted" if entry.deleted else f"= {_dump(jsonable(entry.val))}"
+        click.echo(f"{key} version {entry.ver} {shown}")
 
 
-def show_nothing(key: str, ver: int) -> None:
+def show_nothing(key: str, ver: int | None) -> None:
     """Say on standard error that there is nothing to print."""
-    click.echo(f"{_dump(key)} has no version {ver}", err=True)
+    what = "value" if ver is None else f"version {ver}"
+    click.echo(f"{_dump(key)} has no {what}", err=True)
+
+
+def show_status(status: ClusterStatus, as_json: bool) -> None:
+    """Print how each acceptor is, one a line."""
+    if as_json or not sys.stdout.isatty():
+        for each in status.acceptors:
+            click.echo(_dump({"up": not each.problem, **asdict(each)}))
+        return
+    width = max(len(each.address) for each in status.acceptors)
+    for each in status.acceptors:
+        address = click.style(f"{each.address:{width}}", bold=True)
+        if each.problem:
+            click.echo(f"{address}  {click.style('down', fg='red')}  {each.problem}")
+        else:
+            where = f"{each.size / 1e6:.1f} MB" if each.size else "in memory"
+            click.echo(
+                f"{address}  {click.style('up', fg='green')}    {each.round_trip * 1e3:.1f} ms  "
+                f"{each.keys} keys  {where}  paxoskv {each.release}  id {each.acceptor}"
+            )
+    if not status.available:
+        answering = sum(not each.problem for each in status.acceptors)
+        click.echo(f"{answering} answer, and {status.quorum} are needed", err=True)
 
 
 def jsonable(value: Any) -> Any:

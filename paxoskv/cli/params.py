@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
 
 from ..identity import Address, parse_address, parse_addresses
-from ..values import check_key, check_version, encode_value
+from ..values import check_key, check_prefix, check_version, encode_value
 
 _T = TypeVar("_T")
 
@@ -39,13 +40,23 @@ def _read_version(text: str) -> int:
 
 def _read_value(text: str) -> Any:
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_int=_read_int)
     except ValueError:
         value = text
     except RecursionError:
         raise ValueError("the value is nested too deeply") from None
     encode_value(value)
     return value
+
+
+def _read_int(text: str) -> int:
+    """Read an integer of any length that fits into a command line."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        return int(text)
+    finally:
+        sys.set_int_max_str_digits(limit)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -61,6 +72,7 @@ def _read_addresses(text: str) -> list[str]:
 
 
 KEY: Final = _Checked("key", check_key)
+PREFIX: Final = _Checked("prefix", lambda text: check_prefix(text, "prefix"))
 VERSION: Final = _Checked("version", _read_version)
 VALUE: Final = _Checked("value", _read_value)
 """JSON if it is JSON, else the text itself."""

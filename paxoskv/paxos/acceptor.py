@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from ..errors import ProtocolError
-from ..limits import DEFAULT_KEEP, MAX_PAGE_BYTES, MAX_PAGE_KEYS
+from ..limits import DEFAULT_KEEP, MAX_MISSED_KEYS, MAX_PAGE_BYTES, MAX_PAGE_KEYS
 from .messages import (
     FAST,
     NO_TOP,
@@ -160,17 +160,25 @@ class Acceptor:
         release: what it runs, for :class:`~.messages.Status`.
 
     Attributes:
-        missed: how many commits it could make no use of, for it had missed the proposal.
+        missed: the keys of commits that it could make no use of, for it had no vote for the
+            proposal; whoever looks after them takes them out.
+        missed_too_many: whether there were more of them than it notes.
     """
 
-    __slots__ = ("_keep", "_release", "_store", "missed")
+    __slots__ = ("_keep", "_release", "_store", "missed", "missed_too_many")
 
     def __init__(self, store: Store, keep: int = DEFAULT_KEEP, release: str = "") -> None:
         assert keep >= 1, "the latest version is always kept"
         self._store = store
         self._keep = keep
         self._release = release
-        self.missed = 0
+        self.missed: set[str] = set()
+        self.missed_too_many = False
+
+    def latest(self, key: str) -> int:
+        """The latest version of a key that it knows to be chosen, or ``NO_TOP``."""
+        chosen = self._store.summary(key).chosen
+        return chosen[-1] if chosen else NO_TOP
 
     def handle(self, request: Request) -> Reply:
         """Answer a request, and keep in the store what the answer rests on."""
@@ -215,7 +223,7 @@ class Acceptor:
         if proposal is None and before.voted is not None and before.voted.proposal.id == id_:
             proposal = before.voted.proposal
         if proposal is None:
-            self.missed += 1
+            self._miss(key)
             return Noted(False, summary.top)
         chosen = list(summary.chosen)
         insort(chosen, ver)
@@ -226,6 +234,12 @@ class Acceptor:
         registers = {ver: Register(chosen=proposal)} if ver >= floor else {}
         self._store.save(key, after, registers)
         return Noted(True, after.top)
+
+    def _miss(self, key: str) -> None:
+        if len(self.missed) < MAX_MISSED_KEYS:
+            self.missed.add(key)
+        else:
+            self.missed_too_many = True
 
     def _find(self, key: str, below: int) -> Found | Compacted:
         summary = self._store.summary(key)

@@ -257,8 +257,7 @@ class Proposer:
 
     def _pause(self) -> Pause:
         """Another proposer is at work: leave it a growing, random while to finish."""
-        if not self._refused:
-            raise ProtocolError("the acceptors contradict what they said before")
+        assert self._refused, "a quorum without a refusal always decides something"
         self._pausing = True
         self._lost += 1
         return Pause(0.0, min(2.0**self._lost, MAX_PAUSE_ROUND_TRIPS))

@@ -1,8 +1,8 @@
 """The data directory of an acceptor: made once by ``init``, held by one ``serve``.
 
 Rule R10. The directory is the acceptor's identity. It says which acceptor of which
-cluster this is, and is marked once the acceptor has made promises that a second start
-would have forgotten.
+cluster this is, and holds its store. It is marked once the acceptor has made promises in
+memory only, which a second start would have forgotten.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import DirectoryError
+from ..errors import DirectoryError, StoreError
 from ..identity import ID_BYTES, Address, Identity, Member, new_cluster, parse_address
+from .disk import DiskStore
 
 FORMAT: Final = 1
 """The version of what is in a data directory."""
 
 IDENTITY_FILE: Final = "acceptor.toml"
+STORE: Final = "store"
 MEMORY_MARK: Final = "served-from-memory"
 
 _MEMORY_TEXT: Final = """\
@@ -44,8 +46,26 @@ class Directory:
         self.path = path
         self.identity = identity
 
+    def open_store(self) -> DiskStore:
+        """Open the store, which is the caller's to close.
+
+        Raises:
+            DirectoryError, StoreError: it cannot be used; the message says what to do.
+        """
+        return DiskStore(self.path / STORE, self.identity)
+
     def mark_memory(self) -> None:
-        """Mark that the acceptor makes promises in memory, before it makes the first."""
+        """Mark that the acceptor makes promises in memory, before it makes the first.
+
+        Raises:
+            DirectoryError: it has made promises on disk, which it would forget.
+        """
+        with closing(self.open_store()) as store:
+            if not store.empty:
+                raise DirectoryError(
+                    f"{self.path} has a store, and with --memory its acceptor would forget what "
+                    "it promised; serve it without --memory"
+                )
         _write_file(self.path / MEMORY_MARK, _MEMORY_TEXT)
         _sync_directory(self.path)
 
@@ -114,6 +134,7 @@ def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
                 directory = aside / str(number)
                 directory.mkdir()
                 _write_file(directory / IDENTITY_FILE, _identity_text(number, identity))
+                DiskStore.create(directory / STORE, identity)
                 _sync_directory(directory)
             _sync_directory(aside)
             aside.rename(base)
@@ -127,6 +148,8 @@ def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
                 f"{base} exists already, and nothing was changed; choose another directory"
             ) from None
         raise DirectoryError(f"cannot make {base}: {os.strerror(error.errno or 0)}") from None
+    except StoreError as error:
+        raise DirectoryError(f"cannot make {base}: {error}") from None
     return [base / str(number) for number, _ in enumerate(identities, 1)]
 
 
@@ -140,7 +163,8 @@ def _identity_text(number: int, identity: Identity) -> str:
 #
 # Copy this directory to the machine of {identity.address}, and run `paxoskv serve` on it
 # there. There must never be two copies in use: an acceptor is this directory, and an old
-# copy of it has forgotten promises.
+# copy of it has forgotten promises. The folder `store` is what it remembers; without it,
+# or with an old copy of it, the acceptor can never serve again.
 
 format = {FORMAT}
 cluster = "{identity.cluster.hex()}"

@@ -1,0 +1,107 @@
+"""How each acceptor of a cluster is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import trio
+
+from .cluster import Cluster
+from .identity import parse_addresses
+from .link import Batch, Link
+from .paxos.messages import Reply, State, Status
+from .tasks import background_nursery
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptorStatus:
+    """How one acceptor is.
+
+    Attributes:
+        address: where it was looked for.
+        acceptor: its identity in hexadecimal; "" if it never greeted.
+        problem: why it did not answer; "" if it did, and only then the rest means something.
+        round_trip: of the question, in seconds.
+        release: of paxoskv, that it runs.
+        keys: how many it has heard of.
+        size: what it has on disk, in bytes; 0: it keeps everything in memory.
+    """
+
+    address: str
+    acceptor: str
+    problem: str = ""
+    round_trip: float = 0.0
+    release: str = ""
+    keys: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """How a cluster is.
+
+    Attributes:
+        acceptors: in the order of the members, as far as they are known.
+        quorum: how many acceptors are needed.
+    """
+
+    acceptors: Sequence[AcceptorStatus]
+    quorum: int
+
+    @property
+    def available(self) -> bool:
+        """Whether a quorum answers."""
+        return sum(not each.problem for each in self.acceptors) >= self.quorum
+
+
+async def cluster_status(addresses: Iterable[str], timeout: float) -> ClusterStatus:
+    """Ask all acceptors of a cluster how they are.
+
+    Args:
+        addresses: ``HOST:PORT`` of one or more of them.
+        timeout: seconds to wait for those that do not answer.
+
+    Raises:
+        TypeError, ValueError: the addresses are none.
+    """
+    parsed = parse_addresses(addresses)
+    changed = trio.Event()
+    async with background_nursery() as nursery:
+        cluster = Cluster(parsed, nursery, Random(), lambda: changed.set())  # noqa: S311 - jitter
+        found: dict[Link, AcceptorStatus] = {}
+
+        async def ask(link: Link) -> None:
+            began = trio.current_time()
+
+            def deliver(_start: int, replies: Sequence[Reply]) -> None:
+                (state,) = replies
+                assert isinstance(state, State)
+                took = trio.current_time() - began
+                found[link] = AcceptorStatus(
+                    str(link.addresses[0]), _identity(link), "", took, *state
+                )
+
+            await link.ask(Batch([Status()]), deliver)
+
+        with trio.move_on_after(timeout):
+            # Members become known while we look; each is asked, or has failed to answer.
+            while not all(link.up or link.failed for link in cluster.members()):
+                await changed.wait()
+                changed = trio.Event()
+            async with trio.open_nursery() as asking:
+                for link in cluster.members():
+                    if link.up:
+                        asking.start_soon(ask, link)
+        links = cluster.members()
+        acceptors = [
+            found.get(link)
+            or AcceptorStatus(str(link.addresses[0]), _identity(link), link.explain())
+            for link in links
+        ]
+    return ClusterStatus(acceptors, len(links) // 2 + 1)
+
+
+def _identity(link: Link) -> str:
+    return "" if link.acceptor is None else link.acceptor.hex()

@@ -1,0 +1,573 @@
+"""Registers on disk, in RocksDB. ``docs/storage.md`` has the layout and the reasons.
+
+What is saved can be read at once, and is durable after the next flush (rule R1). What is
+found on disk is what was written there, or is refused: an acceptor that forgets is worse
+than one that is away.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import pairwise, takewhile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import cbor2
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+)
+
+from ..errors import DirectoryError, StoreDamaged, StoreError
+from ..identity import Identity
+from ..limits import MIB
+from ..paxos.acceptor import BLANK, UNHEARD, Register, Summary
+from ..paxos.messages import Ballot, Instance, Proposal, ProposalId, Vote
+
+MAX_CACHE_BYTES: Final = 32 * MIB
+"""What RocksDB caches of its tables, their indexes and filters included."""
+
+WRITE_BUFFER_BYTES: Final = 8 * MIB
+"""What RocksDB collects in memory before it writes a table; so much is read again on a start."""
+
+MAX_WRITE_BUFFERS: Final = 4
+"""How many of these there may be until a write waits."""
+
+MAX_OPEN_TABLES: Final = 256
+"""Files of RocksDB that are open at a time."""
+
+MAX_INFO_LOG_BYTES: Final = 1 * MIB
+"""The longest file in which RocksDB tells what it does."""
+
+MAX_INFO_LOGS: Final = 4
+"""How many of these are kept."""
+
+MAX_MANIFEST_BYTES: Final = 4 * MIB
+"""The length from which RocksDB begins a new list of its tables."""
+
+BLOOM_BITS: Final = 10
+"""Bits per record, by which a table tells (to 1 in 100) what it does not have."""
+
+FORMAT: Final = 1
+"""The version of the layout."""
+
+# The first byte of a key in RocksDB says what it is. What was ever saved is above "m".
+_IDENTITY: Final = b"identity"
+_COUNT: Final = b"keys"
+_REGISTER: Final = b"r"
+_SUMMARY: Final = b"s"
+
+
+class DiskStore:
+    """What one acceptor remembers, on disk.
+
+    One thread at a time may use it, but :meth:`flush` may run in another beside it.
+    After a write or a flush that failed, everything but :meth:`reload` and :meth:`close`
+    raises: nobody knows what is on disk.
+
+    Args:
+        path: where :meth:`create` made it.
+        identity: the acceptor that it belongs to.
+
+    Attributes:
+        saved: how many saves there were.
+        flushed: how many of them, counted from the first, are durable.
+
+    Raises:
+        DirectoryError: it is gone, in use, another acceptor's, or another version made it.
+        StoreDamaged: it is not as it was written.
+        StoreError: it cannot be read or written at the moment.
+    """
+
+    def __init__(self, path: Path, identity: Identity) -> None:
+        self._path = path
+        self._owner = _owner(identity)
+        self._failure: StoreError | None = None
+        self.saved = self.flushed = 0
+        self._open()
+
+    @classmethod
+    def create(cls, path: Path, identity: Identity) -> None:
+        """Make a new empty store, durably.
+
+        Raises:
+            StoreError: it cannot be made; what there is of it may be removed.
+        """
+        with _told(path):
+            options = _options()
+            options.create_if_missing(True)
+            options.set_error_if_exists(True)
+            db = Rdict(str(path), options, {"default": options})
+            try:
+                batch = WriteBatch(raw_mode=True)
+                batch.put(_IDENTITY, _owner(identity))
+                batch.put(_COUNT, cbor2.dumps(0))
+                db.write(batch)
+                db.flush_wal(sync=True)
+            finally:
+                db.close()
+            _sync(path)
+            _sync(path.parent)
+
+    def _open(self) -> None:
+        path = self._path
+        with _told(path):
+            if not (path / "CURRENT").exists():
+                raise DirectoryError(
+                    f"{path} has no store any more, and its acceptor has forgotten its promises; "
+                    "make a new cluster with `paxoskv init`"
+                )
+            _check_logs(path, suspect=False)
+            options = _options()
+            try:
+                self._db = Rdict(str(path), options, {"default": options})
+            except Exception as error:
+                if not str(error).startswith("Corruption"):
+                    raise
+                # A torn write looks like this as well, where its length was written in time.
+                if not _check_logs(path, suspect=True):
+                    raise
+                self._db = Rdict(str(path), options, {"default": options})
+        failure, self._failure = self._failure, None
+        try:
+            self._check_owner()
+            self._count = self._load_count()
+        except BaseException:
+            self._failure = failure
+            self._db.close()
+            raise
+
+    def _check_owner(self) -> None:
+        owner = self._get(_IDENTITY)
+        if owner is None:
+            raise StoreDamaged(f"{self._path} does not say whose it is")
+        if owner != self._owner:
+            made = self._load(_IDENTITY, owner)
+            if isinstance(made, list) and made[:1] == [FORMAT]:
+                raise DirectoryError(
+                    f"{self._path} is the store of another acceptor; put back the one that was here"
+                )
+            raise DirectoryError(
+                f"{self._path} was made by another version of paxoskv; run that one"
+            )
+
+    def reload(self) -> None:
+        """Open it anew: what it shows then is on disk, whatever failed before.
+
+        Raises:
+            StoreError: it still cannot be used; this may be tried again.
+        """
+        self._failure = self._failure or StoreError(f"{self._path} is being reloaded")
+        with suppress(Exception):  # it failed before, and that is why it is closed
+            self._db.close()
+        try:
+            self._open()
+        except DirectoryError as error:
+            raise StoreError(str(error)) from None
+        # RocksDB has moved what it found in its logs to tables, and synced these: what is
+        # read now is durable, also where a failed sync left it in the page cache only.
+        self.flushed = self.saved
+
+    def close(self) -> None:
+        """Close it; what was not flushed may be lost, or not."""
+        self._failure = StoreError(f"{self._path} is closed")
+        with _told(self._path):
+            self._db.close()
+
+    # --- Reading ----------------------------------------------------------------------
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever saved, not even a promise."""
+        return next(self._records(_REGISTER), None) is None
+
+    def summary(self, key: str) -> Summary:
+        """The summary of a key, ``UNHEARD`` if there is none yet."""
+        name = _summary_key(key)
+        data = self._get(name)
+        return UNHEARD if data is None else self._load_summary(name, data)
+
+    def register(self, instance: Instance) -> Register:
+        """The register of an instance, ``BLANK`` if there is none yet."""
+        name = _register_key(*instance)
+        data = self._get(name)
+        return BLANK if data is None else self._load_register(name, data)
+
+    def below(self, key: str, ver: int) -> tuple[int, Register] | None:
+        """The highest version below ``ver`` whose register has a sight, and the register."""
+        if ver <= 0:
+            return None
+        start = _register_key(key, 0)[:-8]
+        for name, data in self._records(_register_key(key, ver - 1), backwards=True):
+            if not name.startswith(start):
+                break
+            register = self._load_register(name, data)
+            if register.sight is not None:
+                return int.from_bytes(name[len(start) :], "big"), register
+        return None
+
+    def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
+        """The keys with a summary that begin with ``prefix`` and are above ``after``, in order."""
+        start = _summary_key(prefix)
+        for name, data in self._records(max(start, _summary_key(after) + b"\0")):
+            if not name.startswith(start):
+                break
+            yield name[1:].decode(), self._load_summary(name, data)
+
+    def statistics(self) -> tuple[int, int]:
+        """The number of keys with a summary, and the size of all files in bytes."""
+        self._check()
+        return self._count, sum(map(_size, self._path.iterdir()))
+
+    # --- Writing ----------------------------------------------------------------------
+
+    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+        """Replace a summary and registers, and drop what is below the floor: all or nothing."""
+        before = self.summary(key)
+        batch = WriteBatch(raw_mode=True)
+        for ver, register in registers.items():
+            if ver >= summary.floor:
+                batch.put(_register_key(key, ver), _dump_register(register))
+        for name in self._dropped(key, before.floor, summary.floor):
+            batch.delete(name)
+        count = self._count
+        if summary != before:
+            batch.put(_summary_key(key), cbor2.dumps([*summary]))
+            if before == UNHEARD:
+                count += 1
+                batch.put(_COUNT, cbor2.dumps(count))
+        if not batch.is_empty():
+            with self._writing():
+                self._db.write(batch)
+            self._count = count
+            self.saved += 1
+
+    def _dropped(self, key: str, floor: int, higher: int) -> list[bytes]:
+        # Not a range delete: there is about one to drop per save, and range tombstones pile
+        # up in every later read. The search begins at the old floor, above the tombstones.
+        if higher <= floor:
+            return []
+        end = _register_key(key, higher)
+        names = (name for name, _ in self._records(_register_key(key, floor)))
+        return list(takewhile(lambda name: name < end, names))
+
+    def flush(self) -> None:
+        """Make durable what was saved before this was called. It may run in a thread."""
+        saved = self.saved  # what is saved from here on may be in this flush, or not
+        with self._writing():
+            self._db.flush_wal(sync=True)
+        self.flushed = max(self.flushed, saved)
+
+    # --- How it is done ---------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise type(self._failure)(*self._failure.args)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._check()
+        try:
+            with _told(self._path):
+                yield
+        except StoreError as error:
+            self._failure = error
+            raise
+
+    def _get(self, name: bytes) -> bytes | None:
+        self._check()
+        with _told(self._path):
+            data: bytes | None = self._db.get(name)
+        return data
+
+    def _records(self, start: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """The records from one on, or from it back to the first."""
+        self._check()
+        with _told(self._path):
+            records = self._db.iter()
+            try:
+                (records.seek_for_prev if backwards else records.seek)(start)
+                while records.valid():
+                    yield records.key(), records.value()
+                    (records.prev if backwards else records.next)()
+                records.status()
+            finally:
+                del records  # it keeps RocksDB open, and a traceback would keep it
+
+    def _load(self, name: bytes, data: bytes) -> object:
+        try:
+            return cbor2.loads(data)
+        except Exception as error:  # whatever is wrong with it, it is damage
+            raise self._bad(name) from error
+
+    def _load_count(self) -> int:
+        match self._load(_COUNT, self._get(_COUNT) or b""):
+            case int(count):
+                return count
+        raise self._bad(_COUNT)
+
+    def _load_summary(self, name: bytes, data: bytes) -> Summary:
+        match self._load(name, data):
+            case [int(top), int(floor), [*chosen]]:
+                vers = tuple(ver for ver in chosen if isinstance(ver, int))
+                if len(vers) == len(chosen):
+                    return Summary(top, floor, vers)
+        raise self._bad(name)
+
+    def _load_register(self, name: bytes, data: bytes) -> Register:
+        match self._load(name, data):
+            case [bytes(proposer), int(serial), bytes() | None as value]:
+                return Register(chosen=Proposal(ProposalId(proposer, serial), value))
+            case [int(n), bytes(owner)]:
+                return Register(Ballot(n, owner))
+            case [int(n), bytes(owner), int(m), bytes(voter), *proposal]:
+                match proposal:
+                    case [bytes(proposer), int(serial), bytes() | None as value]:
+                        vote = Vote(Ballot(m, voter), Proposal(ProposalId(proposer, serial), value))
+                        return Register(Ballot(n, owner), vote)
+        raise self._bad(name)
+
+    def _bad(self, name: bytes) -> StoreDamaged:
+        return StoreDamaged(f"{self._path} is damaged: its record {name!r} is no such record")
+
+
+def _owner(identity: Identity) -> bytes:
+    return cbor2.dumps([FORMAT, identity.cluster, identity.acceptor])
+
+
+def _summary_key(key: str) -> bytes:
+    return _SUMMARY + key.encode()
+
+
+def _register_key(key: str, ver: int) -> bytes:
+    # With its length before it, no key's registers stand between those of another.
+    data = key.encode()
+    return b"%c%b%b%b" % (_REGISTER, len(data).to_bytes(2, "big"), data, ver.to_bytes(8, "big"))
+
+
+def _dump_register(register: Register) -> bytes:
+    (n, owner), vote, chosen = register
+    if chosen is not None:
+        assert register == Register(chosen=chosen), "the rest is blank once one is chosen"
+        return cbor2.dumps([*chosen.id, chosen.value])
+    if vote is None:
+        return cbor2.dumps([n, owner])
+    return cbor2.dumps([n, owner, *vote.ballot, *vote.proposal.id, vote.proposal.value])
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(False)
+    # Every byte of the log counts: the default mode drops what follows a bad one, unsaid.
+    options.set_wal_recovery_mode(DBRecoveryMode.absolute_consistency())
+    options.set_paranoid_checks(True)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(MAX_WRITE_BUFFERS)
+    options.set_max_open_files(MAX_OPEN_TABLES)
+    options.set_max_log_file_size(MAX_INFO_LOG_BYTES)
+    options.set_keep_log_file_num(MAX_INFO_LOGS)
+    options.set_max_manifest_file_size(MAX_MANIFEST_BYTES)
+    options.set_compression_type(DBCompressionType.none())
+    options.set_skip_stats_update_on_db_open(True)
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    tables = BlockBasedOptions()
+    tables.set_block_cache(Cache(MAX_CACHE_BYTES))
+    tables.set_cache_index_and_filter_blocks(True)
+    tables.set_bloom_filter(BLOOM_BITS, False)
+    options.set_block_based_table_factory(tables)
+    return options
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn the errors of RocksDB, which are known by their text only, and of the system."""
+    try:
+        yield
+    except (StoreError, DirectoryError, AssertionError):
+        raise
+    except Exception as error:  # noqa: BLE001 - RocksDB's errors have no class of their own
+        text = " ".join(str(error).split())
+        if "lock hold by" in text or "While lock file" in text:
+            raise DirectoryError(
+                f"{path} is in use by another process; stop that one first"
+            ) from None
+        if text.startswith("Corruption"):
+            raise StoreDamaged(f"{path} is damaged: {text}") from None
+        raise StoreError(f"{path} cannot be used: {text}") from None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # RocksDB removes files in the background
+        return 0
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- The logs of RocksDB --------------------------------------------------------------
+#
+# A log is a sequence of blocks; a record is a frame in a block, or several: the first, those
+# in the middle, the last. RocksDB takes a frame that does not end within the file for one
+# that was being written when the machine stopped, and a frame of zeros for the end of a
+# block. A flipped bit in a length, or a page of zeros, would so lose promises unsaid.
+
+_BLOCK: Final = 32768
+_FRAME: Final = struct.Struct("<IHB")  # a checksum of what follows the length, a length, a kind
+_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+_BATCH: Final = struct.Struct("<QI")  # how a record of a write-ahead log begins: number, count
+
+
+def _check_logs(path: Path, suspect: bool) -> bool:
+    """Look for damage in the logs, and cut off what a crash left half written.
+
+    Args:
+        path: the directory of the store.
+        suspect: whether to check all checksums, not only those of logs that look bad.
+
+    Returns:
+        Whether something was cut off.
+
+    Raises:
+        StoreDamaged: a log is damaged; the message names it.
+    """
+    current = path / "CURRENT"
+    manifest = path / current.read_bytes().decode("ascii", "replace").removesuffix("\n")
+    if not re.fullmatch("MANIFEST-[0-9]+", manifest.name) or not manifest.exists():
+        raise StoreDamaged(f"{current} is damaged: there is no file {manifest.name!r}")
+    _sound(manifest, suspect, numbered=False)
+    logs = sorted(path.glob("*.log"), key=lambda log: int(log.stem))
+    if not logs:
+        raise StoreDamaged(f"{path} is damaged: its write-ahead log is gone")
+    parts = [(log, _sound(log, suspect, numbered=True)) for log in logs if log.stat().st_size]
+    for (log, part), (_, following) in pairwise(parts):
+        if part.whole < part.size or part.next != following.first:
+            raise StoreDamaged(f"{log} is damaged: it ends early")
+    if not parts or parts[-1][1].whole == parts[-1][1].size:
+        return False
+    log, part = parts[-1]
+    with log.open("r+b") as file:
+        file.truncate(part.whole)
+        os.fsync(file.fileno())
+    return True
+
+
+class _Part(NamedTuple):
+    """The sound part of a log: whole records, of which the numbers follow each other.
+
+    Attributes:
+        whole: where the last whole record ends.
+        bad: where the first frame begins that is not sound, or the file ends.
+        size: the size of the file.
+        first: the number of the first entry, or None.
+        next: the number after that of the last entry, or None.
+    """
+
+    whole: int
+    bad: int
+    size: int
+    first: int | None
+    next: int | None
+
+
+def _sound(log: Path, suspect: bool, *, numbered: bool) -> _Part:
+    """The sound part of a log: all of it, or all but a record that a crash has torn."""
+    data = log.read_bytes()
+    part = _walk(data, suspect, numbered)
+    if part.whole < part.size and not suspect:
+        part = _walk(data, True, numbered)
+    # Behind a torn record there is nothing, and its length is not what is wrong with it.
+    if part.bad < part.size and (_goes_on(data, part.bad) or _matches(data, part.bad, part.size)):
+        raise StoreDamaged(f"{log} is damaged at byte {part.bad}")
+    return part
+
+
+def _walk(data: bytes, checked: bool, numbered: bool) -> _Part:
+    whole = at = 0
+    first = number = None
+    head: bytes | None = None  # how the record began that goes on
+    while at < len(data):
+        left = _BLOCK - at % _BLOCK
+        if left < _FRAME.size:
+            at = min(at + left, len(data))
+            whole = at if head is None else whole
+            continue
+        frame = _frame(data, at, checked)
+        if frame is None or (frame[0] in {_FULL, _FIRST}) != (head is None):
+            break
+        kind, end = frame
+        begin = at + _FRAME.size
+        head = (head or b"") + data[begin : min(end, begin + _BATCH.size)]
+        if kind in {_FULL, _LAST}:
+            if numbered:
+                if len(head) < _BATCH.size:
+                    break
+                serial, count = _BATCH.unpack_from(head)
+                if number not in {None, serial}:
+                    break
+                first, number = serial if first is None else first, serial + count
+            head, whole = None, end
+        at = end
+    return _Part(whole, at, len(data), first, number)
+
+
+def _frame(data: bytes, at: int, checked: bool) -> tuple[int, int] | None:
+    """The kind and the end of the frame at an offset, None where there is no sound one."""
+    if len(data) - at < _FRAME.size:
+        return None
+    _, length, kind = _FRAME.unpack_from(data, at)
+    end = at + _FRAME.size + length
+    if not _FULL <= kind <= _LAST or end > min(len(data), at - at % _BLOCK + _BLOCK):
+        return None
+    return (kind, end) if not checked or _matches(data, at, end) else None
+
+
+def _goes_on(data: bytes, bad: int) -> bool:
+    """Whether a whole record, or its beginning, stands anywhere from an offset on."""
+    block = bad - bad % _BLOCK + _BLOCK
+    for at in [*range(block, len(data), _BLOCK), *range(bad, min(block, len(data)))]:
+        while (frame := _frame(data, at, True)) is not None:
+            kind, at = frame
+            if kind in {_FULL, _FIRST}:
+                return True
+    return False
+
+
+def _matches(data: bytes, at: int, end: int) -> bool:
+    """Whether the checksum at an offset is that of the kind and the payload up to an end."""
+    if end - at < _FRAME.size:
+        return False
+    table = _CRC32C
+    crc = 0xFFFFFFFF
+    for byte in data[at + 6 : end]:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    masked: int = _FRAME.unpack_from(data, at)[0]
+    return masked == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _crc32c_table() -> Iterator[int]:
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        yield crc
+
+
+_CRC32C: Final = tuple(_crc32c_table())

@@ -1,0 +1,141 @@
+"""Rule R10: which cluster a client takes for its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+import paxoskv
+from bench.cluster import free_addresses
+from paxoskv import Entry, open_kv, open_local_cluster
+from paxoskv.identity import Address, Identity, new_cluster
+from paxoskv.server import listen, serve
+from paxoskv.status import cluster_status
+from paxoskv.storage.memory import MemoryStore
+
+
+@asynccontextmanager
+async def acceptors(identities: Sequence[Identity]) -> AsyncIterator[None]:
+    """Acceptors in this process, at their own addresses."""
+    async with trio.open_nursery() as nursery:
+        for identity in identities:
+            await nursery.start(serve, identity, MemoryStore(), await listen(identity.address))
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_r10_addresses_of_two_clusters_are_an_error_and_nothing_is_written() -> None:
+    async with open_local_cluster() as one, open_local_cluster() as two:
+        for count in (1, 2, 3):
+            given = [*one.addresses[:count], *two.addresses[:count]]
+            for addresses in (given, given[::-1]):
+                async with open_kv(addresses, timeout=10) as kv:
+                    with pytest.raises(paxoskv.WrongCluster, match="different clusters") as caught:
+                        await kv.put("foo", 1)
+                    for address in addresses:
+                        assert address in str(caught.value)
+        for cluster in (one, two):
+            assert all(store.statistics()[0] == 0 for store in cluster._stores)
+
+
+async def test_r10_most_of_the_addresses_say_which_cluster_is_meant() -> None:
+    async with open_local_cluster() as ours, open_local_cluster(1) as other:
+        for addresses in (
+            [*other.addresses, *ours.addresses],
+            [*ours.addresses[:2], *other.addresses],
+            [other.addresses[0], *ours.addresses[1:]],
+        ):
+            async with open_kv(addresses) as kv:
+                await kv.put("foo", addresses)
+        assert other._stores[0].statistics()[0] == 0
+        # The names of members count also when these are away.
+        ours.stop(1)
+        async with open_kv([*ours.addresses[:2], *other.addresses]) as kv:
+            await kv.put("foo", "one is away")
+        assert other._stores[0].statistics()[0] == 0
+
+
+async def test_r10_an_address_where_nobody_answers_is_in_nobodys_way() -> None:
+    (nobody,) = free_addresses(1)
+    async with open_local_cluster() as cluster:
+        also = cluster.addresses[0].replace("127.0.0.1", "localhost")
+        async with open_kv([str(nobody), also]) as kv:
+            assert await kv.put("foo", 1) == Entry("foo", 0, 1)
+
+
+async def test_r10_a_quorum_of_greetings_makes_a_cluster_not_the_first() -> None:
+    """After a cluster was made anew at the same addresses, one old acceptor still runs."""
+    addresses = free_addresses(3)
+    old, new = new_cluster(addresses), new_cluster(addresses)
+    async with acceptors([old[0], *new[1:]]):
+        for given in ([0, 1, 2], [2, 1, 0], [1, 2]):
+            async with open_kv([str(addresses[k]) for k in given], timeout=3) as kv:
+                entry = await kv.put("foo", given)
+                assert await kv.get("foo") == entry
+
+
+async def test_a_minority_is_not_enough_and_the_error_counts_the_members() -> None:
+    async with open_local_cluster() as cluster:
+        cluster.stop(0)
+        cluster.stop(2)
+        async with open_kv(cluster.addresses, timeout=0.3) as kv:
+            with pytest.raises(paxoskv.Unavailable) as caught:
+                await kv.get("foo")
+            assert "1 of 3 acceptors answered, and 2 are needed" in str(caught.value)
+            assert f"{cluster.addresses[0]}: connection refused" in str(caught.value)
+            await cluster.start(0)
+            with trio.fail_after(10):
+                while True:
+                    try:
+                        assert await kv.get("foo") is None
+                        break
+                    except paxoskv.Unavailable:
+                        continue
+
+
+async def test_the_status_of_a_cluster() -> None:
+    async with open_local_cluster() as cluster:
+        async with open_kv(cluster.addresses) as kv:
+            for number in range(5):
+                await kv.put(f"key {number}", number)
+        status = await cluster_status(cluster.addresses[:1], 5)
+        assert status.available
+        assert [each.address for each in status.acceptors] == cluster.addresses
+        assert all(
+            (each.problem, each.keys, each.release) == ("", 5, paxoskv.__version__)
+            for each in status.acceptors
+        )
+        assert all(0 < each.round_trip < 5 for each in status.acceptors)
+        cluster.stop(1)
+        status = await cluster_status(cluster.addresses, 5)
+        assert status.available
+        assert status.acceptors[1].problem == "connection refused"
+        cluster.stop(2)
+        status = await cluster_status(cluster.addresses, 5)
+        assert not status.available
+        assert [each.problem for each in status.acceptors] == ["", *["connection refused"] * 2]
+        cluster.stop(0)
+        status = await cluster_status(cluster.addresses, 5)
+        assert len(status.acceptors) == 3
+        assert not status.available
+
+
+async def test_the_status_of_one_that_is_silent() -> None:
+    async with open_local_cluster(1) as cluster, trio.open_nursery() as nursery:
+        listeners = await listen(Address("127.0.0.1", 0))
+        silent = str(Address(*listeners[0].socket.getsockname()))
+
+        async def silence(_: trio.SocketStream) -> None:
+            await trio.sleep_forever()
+
+        nursery.start_soon(trio.serve_listeners, silence, listeners)
+        with trio.fail_after(5):
+            status = await cluster_status([silent], 0.2)
+            assert not status.available
+            assert status.acceptors[0].problem
+            status = await cluster_status([silent, *cluster.addresses], 0.5)
+            assert status.available
+        nursery.cancel_scope.cancel()

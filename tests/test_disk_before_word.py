@@ -1,0 +1,234 @@
+"""Rule R1: no reply leaves before all that it says or rests on is on disk."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from paxoskv import Entry, StoreDamaged, StoreError, Unavailable, server, wire
+from paxoskv.identity import Address, new_cluster
+from paxoskv.kv import open_kv
+from paxoskv.paxos.acceptor import Register, Summary
+from paxoskv.paxos.messages import (
+    Accept,
+    Ballot,
+    Commit,
+    Find,
+    Found,
+    Instance,
+    Prepare,
+    Proposal,
+    ProposalId,
+    Read,
+    Refusal,
+    Report,
+    Request,
+    Scan,
+    Vote,
+    Voted,
+)
+from paxoskv.server import listen, serve
+from paxoskv.storage.memory import MemoryStore
+from paxoskv.tasks import unwrapped
+
+from .test_server import connected, replies_to
+
+ME = b"m" * 16
+FOO = Instance("foo", 0)
+P = Proposal(ProposalId(ME, 1), b"p")
+VOTE = Vote(Ballot(2, ME), P)
+
+
+class GatedStore(MemoryStore):
+    """A store whose flushes wait until the test lets them go on, or makes them fail.
+
+    What was not flushed is gone when it is read again, as after a power cut.
+    """
+
+    __slots__ = ("_durable", "flushed", "flushes", "gate", "problem", "saved")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.problem: StoreError | None = None
+        self.saved = self.flushed = self.flushes = 0
+        self._durable = copy.deepcopy((self._summaries, self._registers))
+
+    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+        super().save(key, summary, registers)
+        self.saved += 1
+
+    def flush(self) -> None:
+        self.flushes += 1
+        saved, state = self.saved, copy.deepcopy((self._summaries, self._registers))
+        assert self.gate.wait(20)
+        if self.problem is not None:
+            raise self.problem
+        self.flushed, self._durable = saved, state
+
+    def reload(self) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self._summaries, self._registers = copy.deepcopy(self._durable)
+        self.flushed = self.saved
+
+
+@asynccontextmanager
+async def acceptor_on(store: GatedStore) -> AsyncIterator[str]:
+    with unwrapped():
+        async with trio.open_nursery() as nursery:
+            listeners = await listen(Address("127.0.0.1", 0))
+            (identity,) = new_cluster([Address(*listeners[0].socket.getsockname())])
+            try:
+                yield await nursery.start(serve, identity, store, listeners)
+            finally:
+                store.gate.set()
+            nursery.cancel_scope.cancel()
+
+
+async def ask(stream: trio.SocketStream, *requests: Request) -> None:
+    await stream.send_all(wire.run(0, wire.encode_requests(requests)))
+
+
+async def is_silent(stream: trio.SocketStream) -> bool:
+    with trio.move_on_after(0.1):
+        await stream.receive_some()
+        return False
+    return True
+
+
+async def test_r1_a_vote_is_not_told_before_it_is_on_disk() -> None:
+    store = GatedStore()
+    async with acceptor_on(store) as address, connected(address) as stream:
+        await ask(stream, Accept(FOO, *VOTE))
+        assert await is_silent(stream)
+        store.gate.set()
+        assert await replies_to(stream, 1) == [(0, [Voted(0)])]
+
+
+LOOKS: list[tuple[Request, object]] = [
+    (Read(FOO), Report(VOTE, 0)),
+    (Find("foo", 5), Found(0, VOTE, 0)),
+    (Prepare(FOO, Ballot(1, ME)), Refusal(VOTE.ballot, VOTE, 0)),
+    (Read(Instance("foo", 7)), Report(None, 0)),  # its top rests on the vote
+]
+
+
+@pytest.mark.parametrize(("look", "reply"), LOOKS, ids=lambda each: type(each).__name__)
+async def test_r1_no_reply_shows_what_another_connection_wrote_and_is_not_on_disk(
+    look: Request, reply: object
+) -> None:
+    store = GatedStore()
+    async with (
+        acceptor_on(store) as address,
+        connected(address) as writer,
+        connected(address) as reader,
+    ):
+        await ask(writer, Accept(FOO, *VOTE))
+        await wait_all_tasks_blocked(0.01)
+        await ask(reader, look)
+        assert await is_silent(reader)
+        store.gate.set()
+        assert await replies_to(reader, 1) == [(0, [reply])]
+        assert await replies_to(writer, 1) == [(0, [Voted(0)])]
+
+
+async def test_r1_what_is_on_disk_is_told_at_once() -> None:
+    store = GatedStore()
+    async with acceptor_on(store) as address, connected(address) as stream:
+        await ask(stream, Read(FOO), Find("foo", 1), Scan("", ""))
+        assert await replies_to(stream, 3)
+        assert store.flushes == 0
+
+
+async def test_what_arrived_together_is_flushed_together() -> None:
+    store = GatedStore()
+    async with acceptor_on(store) as address, trio.open_nursery() as nursery:
+        streams = [await nursery.start(_connection, address) for _ in range(20)]
+        for number, stream in enumerate(streams):
+            await ask(stream, Accept(Instance(f"key {number}", 0), *VOTE))
+        await wait_all_tasks_blocked(0.05)
+        store.gate.set()
+        for stream in streams:
+            assert await replies_to(stream, 1) == [(0, [Voted(0)])]
+        assert store.flushes <= 3
+        nursery.cancel_scope.cancel()
+
+
+async def _connection(address: str, task_status: trio.TaskStatus[trio.SocketStream]) -> None:
+    async with connected(address) as stream:
+        task_status.started(stream)
+        await trio.sleep_forever()
+
+
+async def test_r1_after_a_flush_that_failed_nothing_is_answered_from_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
+    store = GatedStore()
+    async with acceptor_on(store) as address:
+        async with connected(address) as writer, connected(address) as reader:
+            await ask(writer, Accept(FOO, *VOTE))
+            await wait_all_tasks_blocked(0.01)
+            await ask(reader, Read(FOO))
+            await wait_all_tasks_blocked(0.01)
+            store.problem = StoreError("no space left on device")
+            store.gate.set()
+            for stream in (writer, reader):
+                with pytest.raises(StoreError, match="no space left"):
+                    await replies_to(stream, 1)
+        async with connected(address) as stream:
+            with pytest.raises(StoreError, match="no space left"):
+                await ask_and_wait(stream, Commit(FOO, P.id, P))
+        store.problem = None
+        with trio.fail_after(5):
+            while True:
+                async with connected(address) as stream:
+                    try:
+                        replies = await ask_and_wait(stream, Read(FOO))
+                    except StoreError:
+                        continue
+                    break
+        assert replies == [(0, [Report(None, -1)])], "a vote that was never told is gone"
+
+
+async def ask_and_wait(stream: trio.SocketStream, request: Request) -> object:
+    await ask(stream, request)
+    return await replies_to(stream, 1)
+
+
+async def test_a_client_goes_on_when_the_acceptor_serves_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
+    store = GatedStore()
+    store.gate.set()
+    async with acceptor_on(store) as address, open_kv([address], timeout=0.3) as kv:
+        assert await kv.put("foo", 1) == Entry("foo", 0, 1)
+        store.problem = StoreError("no space left on device")
+        for call in (lambda: kv.put("foo", 2), lambda: kv.get("foo")):
+            with pytest.raises(Unavailable, match="cannot serve now: no space left on device"):
+                await call()
+        store.problem = None
+        with trio.fail_after(5):
+            while True:
+                with suppress(Unavailable):
+                    assert await kv.get("foo") == Entry("foo", 0, 1)
+                    break
+        assert await kv.put("foo", 3) == Entry("foo", 1, 3)
+
+
+async def test_a_damaged_store_ends_the_acceptor() -> None:
+    store = GatedStore()
+    store.gate.set()
+    store.problem = StoreDamaged("000012.sst is damaged")
+    with pytest.raises(StoreDamaged, match=r"000012\.sst"):  # noqa: PT012 - it must pass the block
+        async with acceptor_on(store) as address, connected(address) as stream:
+            await ask(stream, Accept(FOO, *VOTE))
+            await trio.sleep(5)

@@ -1,0 +1,257 @@
+"""Rules R6 and R7 on the pure code: the latest version, and the one after it."""
+
+from __future__ import annotations
+
+import pytest
+
+from paxoskv.errors import ProtocolError
+from paxoskv.paxos.acceptor import Acceptor
+from paxoskv.paxos.appender import Appender
+from paxoskv.paxos.messages import (
+    Accept,
+    Ballot,
+    Compacted,
+    Find,
+    Found,
+    Instance,
+    Prepare,
+    Promise,
+    Proposal,
+    ProposalId,
+    Refusal,
+    Vote,
+    Voted,
+)
+from paxoskv.paxos.operation import Done, Latest, Pause
+from paxoskv.paxos.proposer import Ballots, Proposer, Tops
+from paxoskv.paxos.quorums import Quorums
+from paxoskv.paxos.reader import Finder, Reader
+
+from .pure import Acceptors
+
+ME, OTHER = b"m" * 16, b"o" * 16
+A, B, C = (letter.encode() * 16 for letter in "ABC")
+THREE = Quorums(3)
+
+
+def find(acceptors: Acceptors, answering: str, *, finishing: bool = False) -> Latest | None:
+    quorums = Quorums(len(acceptors.by_name))
+    tops = Tops(quorums) if finishing else None
+    found = acceptors.drive(Finder("foo", quorums, Ballots(ME), tops=tops), answering)
+    assert not isinstance(found, Compacted)
+    return found
+
+
+def put(
+    acceptors: Acceptors, ver: int, value: bytes, answering: str, who: bytes = ME
+) -> tuple[Latest | Compacted | None, Proposal]:
+    quorums = Quorums(len(acceptors.by_name))
+    ballots = Ballots(who)
+    own = ballots.proposal(value)
+    appender = Appender(Instance("foo", ver), own, quorums, ballots, Tops(quorums))
+    return acceptors.drive(appender, answering), own
+
+
+# --- R6, the latest version --------------------------------------------------------------
+
+
+def test_r6_a_key_without_a_vote_has_no_latest_version() -> None:
+    assert find(Acceptors(), "AB") is None
+
+
+def test_r6_the_latest_takes_one_round_trip_and_no_write_when_a_quorum_agrees() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("ABC", 0, b"old")
+    chosen = acceptors.vote("AB", 1, b"new")
+    assert find(acceptors, "AB") == Latest(1, chosen)
+    assert [type(request) for request in acceptors.requests] == [Find]
+
+
+def test_r6_what_one_acceptor_knows_to_be_chosen_is_the_answer() -> None:
+    acceptors = Acceptors()
+    chosen = acceptors.vote("AB", 1, b"new")
+    acceptors.commit("A", 1, chosen)
+    assert find(acceptors, "AC") == Latest(1, chosen)
+    assert len(acceptors.requests) == 1
+    reader = Reader(Instance("foo", 1), THREE, Ballots(ME))
+    assert acceptors.drive(reader, "AC") == chosen
+
+
+def test_r6_a_committed_version_is_not_the_answer_when_a_higher_one_was_shown() -> None:
+    acceptors = Acceptors()
+    acceptors.commit("ABC", 0, acceptors.vote("ABC", 0, b"old"))
+    newer = acceptors.vote("AB", 1, b"new")  # chosen, and nobody knows it yet
+    # A and C answer: one vote for version 1. Believing in version 0 would be a stale read.
+    assert find(acceptors, "AC") == Latest(1, newer)
+
+
+def test_r6_a_minority_at_the_top_is_not_believed_but_finished_or_found_to_be_nothing() -> None:
+    acceptors = Acceptors()
+    old = acceptors.vote("ABC", 0, b"old")
+    left = acceptors.vote("C", 1, b"left behind")
+    # A quorum without a vote at version 1: it was not chosen, and the look-up goes below.
+    assert find(acceptors, "ABC") == Latest(0, old)
+    assert all(isinstance(request, Find) for request in acceptors.requests)
+    # Only a quorum with the vote answers: whether it was chosen cannot be seen.
+    assert find(acceptors, "CA") == Latest(1, left)
+    assert find(acceptors, "AB") == Latest(1, left)
+
+
+def test_r6_the_look_up_below_asks_afresh() -> None:
+    finder = Finder("foo", Quorums(5), Ballots(ME))
+    assert finder.ask() == Find("foo", 2**53)
+    vote = Vote(Ballot(1, OTHER), Proposal(ProposalId(OTHER, 1), b"x"))
+    assert finder.receive(A, Found(9, vote, 9)) is None
+    assert finder.receive(B, Found(3, vote, 3)) is None
+    assert isinstance(finder.receive(C, Found(3, vote, 3)), Pause)
+    # What these said of version 3 is of another moment, and does not count any more.
+    assert finder.receive(b"D" * 16, Found(3, vote, 3)) == Find("foo", 9)
+    assert finder.replied == set()
+
+
+def test_r6_a_tombstone_is_a_version_like_others() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("ABC", 0, b"old")
+    ballots = Ballots(ME)
+    tombstone = ballots.proposal(None)
+    proposer = Proposer(Instance("foo", 1), tombstone, THREE, ballots)
+    acceptors.drive(proposer, "ABC")
+    assert find(acceptors, "AB") == Latest(1, tombstone)
+
+
+def test_r6_looking_below_version_0_ends() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("C", 0, b"left behind")
+    assert find(acceptors, "ABC") is None
+
+
+# --- R7 ------------------------------------------------------------------------------------
+
+
+def test_r7_a_put_whose_quorum_tells_a_low_top_takes_two_round_trips() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("ABC", 0, b"old")
+    result, own = put(acceptors, 1, b"new", "AB")
+    assert result == Latest(1, own)
+    assert [type(request) for request in acceptors.requests] == [Prepare, Accept]
+
+
+def test_r7_two_puts_of_equal_values_do_not_both_win() -> None:
+    acceptors = Acceptors()
+    first, own = put(acceptors, 0, b"same", "ABC", ME)
+    assert first == Latest(0, own)
+    second, other = put(acceptors, 0, b"same", "ABC", OTHER)
+    assert second == Latest(0, own)
+    assert other.id != own.id
+
+
+def test_r7_a_put_is_not_hidden_behind_a_gap() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("ABC", 0, b"old")
+    gap = acceptors.vote("ABC", 7, b"set with a gap")
+    # The client remembers version 0, and begins with version 1.
+    result, _ = put(acceptors, 1, b"new", "AB")
+    assert result == Latest(7, gap)
+    assert not any(isinstance(request, Accept) for request in acceptors.requests)
+
+
+def test_r7_one_low_top_is_no_quorum_of_low_tops() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("ABC", 0, b"old")
+    gap = acceptors.vote("AB", 7, b"set with a gap")  # chosen, and C has not heard of it
+    result, _ = put(acceptors, 1, b"new", "CA")
+    assert result == Latest(7, gap)
+
+
+def test_r7_a_third_reply_may_allow_the_version() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("ABC", 0, b"old")
+    acceptors.vote("A", 7, b"left behind")  # not chosen: one vote, and its writer is gone
+    result, own = put(acceptors, 1, b"new", "ABC")
+    assert result == Latest(1, own)
+
+
+def test_r7_what_is_left_behind_never_blocks_a_put_for_good() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("ABC", 0, b"old")
+    acceptors.vote("A", 9, b"left behind")
+    below = acceptors.vote("B", 7, b"left behind too")
+    # No quorum tells a top of at most 1, though neither 7 nor 9 is chosen. The put finishes
+    # what stands in its way.
+    result, _ = put(acceptors, 1, b"new", "ABC")
+    assert isinstance(result, Latest)
+    assert result.ver in {7, 9}
+    latest, own = put(acceptors, result.ver + 1, b"new", "ABC")
+    if latest != Latest(result.ver + 1, own):
+        assert isinstance(latest, Latest)
+        latest, own = put(acceptors, latest.ver + 1, b"new", "ABC")
+    assert isinstance(latest, Latest)
+    assert latest.proposal == own
+    assert below.value == b"left behind too"
+
+
+def test_r7_what_was_told_first_counts() -> None:
+    tops = Tops(THREE)
+    tops.hear(A, Promise(None, 3))
+    assert not tops.allow(3)
+    tops.hear(A, Voted(9))
+    tops.hear(B, Voted(2))
+    assert tops.allow(3)
+    assert not tops.allow(2)
+
+
+def test_r7_a_put_goes_on_only_when_its_proposal_cannot_be_chosen_any_more() -> None:
+    ballots = Ballots(ME)
+    own = ballots.proposal(b"mine")
+    appender = Appender(Instance("foo", 1), own, THREE, ballots, Tops(THREE))
+    appender.ask()
+    appender.receive(A, Promise(None, 0))
+    accept = appender.receive(B, Promise(None, 0))
+    assert isinstance(accept, Accept)
+    assert appender.maybe == own
+    high = Ballot(9, OTHER)
+    # One vote, two refusals without another's vote: ours may still be finished by somebody.
+    appender.receive(A, Voted(1))
+    assert isinstance(appender.receive(B, Refusal(high, None, 0)), Pause)
+    assert isinstance(appender.ask(), Prepare)
+    # Dropped meanwhile: nobody can tell whether it was ours that was chosen.
+    other = Proposal(ProposalId(OTHER, 1), b"other")
+    assert appender.receive(A, Compacted(30, other, 30)) == Done(Compacted(30, other, 30))
+
+
+def test_r7_a_version_dropped_before_anything_was_proposed_shows_where_to_go_on() -> None:
+    ballots = Ballots(ME)
+    tops = Tops(THREE)
+    appender = Appender(Instance("foo", 1), ballots.proposal(b"x"), THREE, ballots, tops)
+    appender.ask()
+    other = Proposal(ProposalId(OTHER, 1), b"other")
+    assert appender.receive(A, Compacted(30, other, 31)) == Done(Latest(30, other))
+    assert appender.maybe is None
+
+
+# --- what acceptors that keep the rules never say ---------------------------------------------
+
+
+def test_two_proposals_at_one_ballot_end_only_the_operation_that_meets_them() -> None:
+    def vote(proposer: bytes) -> Vote:
+        return Vote(Ballot(2, OTHER), Proposal(ProposalId(proposer, 1), b"x"))
+
+    with pytest.raises(ProtocolError, match="two proposals"):
+        THREE.choose({A: vote(ME), B: vote(OTHER)})
+    known = {A: vote(ME).proposal, B: vote(OTHER).proposal}
+    with pytest.raises(ProtocolError, match="two proposals"):
+        THREE.chosen(known)
+    with pytest.raises(ProtocolError, match="two proposals"):
+        # The same id with two values.
+        THREE.chosen(
+            {A: vote(ME), B: vote(ME)._replace(proposal=Proposal(vote(ME).proposal.id, b"y"))}
+        )
+
+
+def test_a_version_pushed_to_the_highest_ballot_is_of_no_consequence_to_others() -> None:
+    acceptor = Acceptor(Acceptors().stores["A"])
+    assert isinstance(
+        acceptor.handle(Prepare(Instance("foo", 0), Ballot(2**53 - 1, OTHER))), Promise
+    )
+    assert Ballots(ME).above(Ballot(0, b"")) == Ballot(1, ME)
+    assert isinstance(acceptor.handle(Prepare(Instance("foo", 1), Ballot(1, ME))), Promise)

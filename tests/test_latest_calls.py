@@ -1,0 +1,389 @@
+"""put, get, update, delete, history, scan and settle, against a cluster on real TCP."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+
+import paxoskv
+from paxoskv import Entry, LocalCluster, open_kv, open_local_cluster
+from paxoskv.limits import DEFAULT_KEEP, MAX_KEY_BYTES, MAX_PAGE_KEYS, MAX_VALUE_BYTES
+from paxoskv.link import Batch, Deliver
+from paxoskv.paxos.acceptor import Register, Summary
+from paxoskv.paxos.messages import (
+    Accept,
+    Ballot,
+    Commit,
+    Find,
+    Prepare,
+    Proposal,
+    ProposalId,
+    Vote,
+)
+from paxoskv.storage.memory import MemoryStore
+from paxoskv.values import encode_value
+
+KEPT = DEFAULT_KEEP
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+async def test_the_life_of_a_key(n: int) -> None:
+    async with open_local_cluster(n) as cluster, open_kv(cluster.addresses) as kv:
+        assert await kv.get("foo") is None
+        assert await kv.latest("foo") is None
+        assert await kv.delete("foo") is None
+        assert await kv.history("foo") == []
+        assert await kv.put("foo", 5) == Entry("foo", 0, 5)
+        assert await kv.get("foo") == Entry("foo", 0, 5)
+        assert await kv.put("foo", 5) == Entry("foo", 1, 5), "an equal value is a new version"
+        assert await kv.update("foo", lambda old: old + 1) == Entry("foo", 2, 6)
+        tombstone = Entry("foo", 3, None, deleted=True)
+        assert await kv.delete("foo") == tombstone
+        assert await kv.get("foo") is None
+        assert await kv.latest("foo") == await kv.get("foo", 3) == tombstone
+        assert await kv.delete("foo") is None
+        with pytest.raises(paxoskv.VersionTaken, match="is deleted") as caught:
+            await kv.set("foo", 3, None)
+        assert caught.value.entry == tombstone
+        assert await kv.update("foo", lambda old: [old]) == Entry("foo", 4, [None])
+        assert [entry.ver for entry in await kv.history("foo")] == [0, 1, 2, 3, 4]
+        assert (await kv.history("foo"))[3] == tombstone
+
+
+async def test_other_clients_see_it_at_once() -> None:
+    async with (
+        open_local_cluster() as cluster,
+        open_kv(cluster.addresses) as one,
+        open_kv(cluster.addresses) as other,
+    ):
+        for ver in range(0, 20, 2):
+            assert await one.put("foo", ver) == await other.get("foo")
+            # What the other remembers is out of date by now, and never wrong.
+            assert await other.put("foo", ver + 1) == Entry("foo", ver + 1, ver + 1)
+            assert await one.get("foo") == Entry("foo", ver + 1, ver + 1)
+        await one.delete("foo")
+        assert await other.update("foo", lambda old: old) == Entry("foo", 21, None)
+
+
+def count_requests(kv: paxoskv.KV, monkeypatch: pytest.MonkeyPatch) -> list[type]:
+    """The kinds of the requests that the first link sends from now on, without commits."""
+    kinds: list[type] = []
+    link = next(iter(kv._client._cluster.links.values()))
+    ask = link.ask
+
+    async def counted(batch: Batch, deliver: Deliver) -> None:
+        kinds.extend(type(each) for each in batch.requests if not isinstance(each, Commit))
+        await ask(batch, deliver)
+
+    monkeypatch.setattr(link, "ask", counted)
+    return kinds
+
+
+async def test_what_calls_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", 0)
+        kinds = count_requests(kv, monkeypatch)
+
+        async def cost(call: Callable[..., Awaitable[Any]], *args: Any) -> list[type]:
+            kinds.clear()
+            await call(*args)
+            return list(kinds)
+
+        assert await cost(kv.get, "foo") == [Find]
+        assert await cost(kv.put, "foo", 1) == [Prepare, Accept], (
+            "an undisturbed put looks up nothing"
+        )
+        assert await cost(kv.update, "foo", str) == [Prepare, Accept]
+        assert await cost(kv.delete, "foo") == [Prepare, Accept]
+        assert await cost(kv.delete, "foo") == [Find]
+        assert await cost(kv.put, "new", 1) == [Find, Prepare, Accept]
+
+
+async def test_r6_a_get_makes_no_acceptor_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_local_cluster() as cluster:
+        async with open_kv(cluster.addresses) as kv:
+            await kv.put("foo", 1)
+        writes: list[str] = []
+        monkeypatch.setattr(MemoryStore, "save", lambda _, key, *rest: writes.append(key))
+        async with open_kv(cluster.addresses) as kv:
+            for _ in range(10):
+                assert await kv.get("foo") == await kv.get("foo", 0) == Entry("foo", 0, 1)
+                assert await kv.get("bar") is None
+            assert [entry.ver async for entry in kv.scan()] == [0]
+        assert not writes
+
+
+async def test_r7_a_put_is_above_all_that_was_chosen_before_beside_sets_with_gaps() -> None:
+    """Writers of all kinds on one key. Each put and update is newer than what was done."""
+    done = -1  # the highest version that a call has returned
+    async with open_local_cluster() as cluster:
+
+        async def write(seed: int) -> None:
+            nonlocal done
+            rng = Random(seed)
+            async with open_kv(cluster.addresses, rng=Random(seed)) as kv:
+                for step in range(40):
+                    before = done
+                    match rng.choice(["put", "update", "set", "get", "gap"]):
+                        case "put":
+                            entry = await kv.put("foo", [seed, step])
+                            assert entry.ver > before
+                        case "update":
+                            entry = await kv.update("foo", lambda _, step=step: [seed, step])
+                            assert entry.ver > before
+                        case "get":
+                            found = await kv.latest("foo")
+                            assert before == -1 or found is not None
+                            if found is None:
+                                continue
+                            entry = found
+                            assert entry.ver >= before
+                        case kind:
+                            ver = before + (rng.randrange(2, 6) if kind == "gap" else 1)
+                            entry = await kv.propose("foo", max(ver, 0), [seed, step])
+                    done = max(done, entry.ver)
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for seed in range(5):
+                    nursery.start_soon(write, seed)
+
+
+async def test_r7_clients_that_put_equal_values_get_versions_of_their_own() -> None:
+    entries: list[Entry] = []
+    async with open_local_cluster() as cluster:
+
+        async def put(times: int) -> None:
+            async with open_kv(cluster.addresses) as kv:
+                for _ in range(times):
+                    entries.append(await kv.put("foo", "same"))  # noqa: PERF401
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(put, 10)
+    assert sorted(entry.ver for entry in entries) == list(range(40))
+
+
+async def test_updates_of_many_clients_are_all_counted() -> None:
+    async with open_local_cluster() as cluster:
+
+        async def increment(times: int) -> None:
+            async with open_kv(cluster.addresses, timeout=60) as kv:
+                for _ in range(times):
+                    await kv.update("n", lambda old: (old or 0) + 1)
+
+        with trio.fail_after(120):
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(increment, 25)
+        async with open_kv(cluster.addresses) as kv:
+            assert await kv.get("n") == Entry("n", 199, 200)
+
+
+async def test_puts_and_updates_of_one_client_queue_up() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                nursery.start_soon(kv.update, "n", lambda old: (old or 0) + 1)
+        assert await kv.get("n") == Entry("n", 29, 30)
+        assert kv.attempts == 30, "it duelled with itself"
+
+
+async def test_what_the_function_of_an_update_raises_reaches_its_caller_alone() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", 1)
+
+        async def fails() -> None:
+            with pytest.raises(ZeroDivisionError):
+                await kv.update("foo", lambda old: old / 0)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails)
+            nursery.start_soon(kv.update, "foo", lambda old: old + 1)
+        with pytest.raises(TypeError):
+            await kv.update("foo", lambda _: {1, 2})
+        assert await kv.update("foo", lambda old: old + 1) == Entry("foo", 2, 3)
+
+
+async def test_r9_old_versions_are_compacted() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        for ver in range(40):
+            await kv.put("foo", ver)
+        await kv._client.rounds.send_commits()
+        with pytest.raises(
+            paxoskv.Compacted, match="latest version known of 'foo' is 39"
+        ) as caught:
+            await kv.get("foo", 3)
+        assert caught.value.latest == Entry("foo", 39, 39)
+        for write in (kv.set, kv.propose):
+            with pytest.raises(paxoskv.Compacted):
+                await write("foo", 3, 3)
+        assert [entry.ver for entry in await kv.history("foo")] == list(range(40 - KEPT, 40))
+        for store in cluster._stores:
+            assert store.below("foo", 40 - KEPT) is None
+
+
+async def test_r8_the_next_client_finds_committed_entries_after_a_close() -> None:
+    async with open_local_cluster() as cluster:
+        async with open_kv(cluster.addresses) as kv:
+            await kv.put("foo", 1)
+        # The client has told, before it went, what it knew to be chosen.
+        assert all(store.summary("foo").chosen == (0,) for store in cluster._stores)
+
+
+def leave_votes(cluster: LocalCluster, acceptors: str, ver: int, val: object) -> Proposal:
+    """Votes for a proposal whose writer is gone."""
+    who = bytes([ver]) * 16
+    proposal = Proposal(ProposalId(who, 1), encode_value(val))
+    for letter in acceptors:
+        vote = Vote(Ballot(1, who), proposal)
+        store = cluster._stores["ABC".index(letter)]
+        store.save("foo", Summary(top=ver), {ver: Register(vote.ballot, vote)})
+    return proposal
+
+
+async def test_settle_tells_whether_that_very_proposal_was_chosen() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        for ver, (acceptors, chosen) in enumerate([("AB", True), ("A", True), ("", True)]):
+            proposal = leave_votes(cluster, acceptors, ver, ver)
+            maybe = Entry("foo", ver, ver)
+            error = paxoskv.Unavailable("it took too long", maybe, proposal)
+            assert await kv.settle(error) is chosen
+            assert await kv.get("foo", ver) == maybe
+        leave_votes(cluster, "AB", 9, "equal")
+        mine = Proposal(ProposalId(b"m" * 16, 1), encode_value("equal"))
+        error = paxoskv.Unavailable("it took too long", Entry("foo", 9, "equal"), mine)
+        assert await kv.settle(error) is False, "an equal value of another is not ours"
+        assert await kv.settle(paxoskv.Unavailable("nothing was sent")) is False
+        with pytest.raises(TypeError):
+            await kv.settle(ValueError())  # type: ignore[arg-type]
+
+
+async def test_a_put_of_unknown_outcome_can_be_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.5) as kv:
+        await kv.put("foo", 0)
+        for link in kv._client._cluster.links.values():
+
+            async def ask(batch: Batch, deliver: Deliver, ask: Any = link.ask) -> None:
+                if isinstance(batch.requests[0], Accept):
+                    await trio.sleep_forever()
+                await ask(batch, deliver)
+
+            monkeypatch.setattr(link, "ask", ask)
+        with pytest.raises(paxoskv.Unavailable) as caught:
+            await kv.update("foo", lambda old: old + 1)
+        assert caught.value.maybe == Entry("foo", 1, 1)
+        monkeypatch.undo()
+        assert await kv.settle(caught.value) is True
+        assert await kv.get("foo") == Entry("foo", 1, 1)
+
+
+# --- scan ----------------------------------------------------------------------------------
+
+
+async def test_scan_gives_the_latest_entries_in_key_order() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        keys = ["a", "b", "b/1", "b/2", "b/é", "b/键", "b/😀", "b0", "c"]
+        for key in reversed(keys):
+            await kv.put(key, "old")
+            await kv.put(key, key)
+        await kv.delete("b/2")
+
+        async def scan(*args: Any, **kwargs: Any) -> list[str]:
+            entries = [entry async for entry in kv.scan(*args, **kwargs)]
+            assert all(entry == Entry(entry.key, 1, entry.key) for entry in entries)
+            return [entry.key for entry in entries]
+
+        keys.remove("b/2")
+        assert await scan() == keys
+        assert await scan("b/") == ["b/1", "b/é", "b/键", "b/😀"]
+        assert await scan("b/", after="b/1", limit=2) == ["b/é", "b/键"]
+        assert await scan("b/", after="a") == ["b/1", "b/é", "b/键", "b/😀"]
+        assert await scan("b/", after="c") == []
+        assert await scan("nothing") == []
+        assert await scan("b", limit=0) == []
+        assert await scan("b/😀") == ["b/😀"]
+        for wrong, kwargs in (
+            (TypeError, {"limit": True}),
+            (TypeError, {"limit": "5"}),
+            (ValueError, {"limit": -1}),
+            (TypeError, {"after": 5}),
+            (TypeError, {"prefix": None}),
+            (paxoskv.TooLarge, {"prefix": "x" * (MAX_KEY_BYTES + 1)}),
+        ):
+            with pytest.raises(wrong):
+                kv.scan(**kwargs)
+
+
+async def test_r6_no_key_hides_behind_a_longer_page() -> None:
+    """Acceptors that know different keys have pages of different reach."""
+    async with open_local_cluster() as cluster:
+        wanted = []
+        for number in range(MAX_PAGE_KEYS + 300):
+            key = f"{number:06}"
+            # Most keys are known to two only; every tenth is committed, at one of them.
+            who = bytes([number % 3])
+            proposal = Proposal(ProposalId(who * 16, number + 1), encode_value(number))
+            vote = Vote(Ballot(1, who * 16), proposal)
+            for store in cluster._stores[number % 3 :] + cluster._stores[: number % 3]:
+                if store is not cluster._stores[(number + 2) % 3] or number % 7 == 0:
+                    store.save(key, Summary(top=0), {0: Register(vote.ballot, vote)})
+            if number % 10 == 0:
+                store = cluster._stores[number % 3]
+                store.save(key, Summary(0, 0, (0,)), {0: Register(chosen=proposal)})
+            wanted.append((key, number))
+        async with open_kv(cluster.addresses, timeout=20) as kv:
+            cluster.stop(1)  # so that the same two pages are merged each time
+            assert [(entry.key, entry.val) async for entry in kv.scan()] == wanted
+
+
+async def test_a_scan_of_many_keys_takes_flat_memory() -> None:
+    count = 100_000
+    async with open_local_cluster() as cluster:
+        value = encode_value(b"x" * 100)
+        for number in range(count):
+            proposal = Proposal(ProposalId(b"p" * 16, number + 1), value)
+            for store in cluster._stores:
+                register = Register(chosen=proposal)
+                store.save(f"key {number:06}", Summary(0, 0, (0,)), {0: register})
+        async with open_kv(cluster.addresses) as kv:
+            seen = 0
+            peak = 0
+            async for entry in kv.scan("key "):
+                if seen == 10_000:
+                    tracemalloc.start()
+                seen += 1
+                assert entry.val == b"x" * 100
+                if seen == 15_000:
+                    peak = tracemalloc.get_traced_memory()[1]
+                    tracemalloc.stop()  # it costs time; what is flat so far stays so
+        assert seen == count
+        assert 0 < peak < 20e6, "it keeps what it has given"
+
+
+async def test_the_largest_keys_and_values() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        key = "é" * (MAX_KEY_BYTES // 2)
+        assert await kv.put(key, b"x" * MAX_VALUE_BYTES) == await kv.get(key)
+        with pytest.raises(paxoskv.TooLarge):
+            await kv.put(key, b"x" * (MAX_VALUE_BYTES + 1))
+        with pytest.raises(paxoskv.TooLarge):
+            await kv.update(key, lambda old: old + b"x")
+        with pytest.raises(paxoskv.TooLarge):
+            await kv.put(key + "x", 1)
+        entries = [entry async for entry in kv.scan("é")]
+        assert [entry.key for entry in entries] == [key]
+
+
+async def test_the_last_version_is_the_end() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.set("foo", 2**53 - 1, "last")
+        assert await kv.get("foo") == Entry("foo", 2**53 - 1, "last")
+        with pytest.raises(paxoskv.TooLarge, match="no version"):
+            await kv.put("foo", 1)
