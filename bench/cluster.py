@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,12 +25,16 @@ class Acceptor:
     """One `paxoskv serve` process.
 
     Attributes:
+        directory: its data directory.
         address: where it listens, ``HOST:PORT``.
         process: the process.
         said: the lines that it printed on standard error when it started.
     """
 
-    def __init__(self, address: str, process: trio.Process, said: list[str]) -> None:
+    def __init__(
+        self, directory: Path, address: str, process: trio.Process, said: list[str]
+    ) -> None:
+        self.directory = directory
         self.address = address
         self.process = process
         self.said = said
@@ -77,18 +81,20 @@ async def start_acceptor(directory: Path, *options: str) -> Acceptor:
             text += data.decode()
             lines = text.splitlines()
             if text.endswith("\n") and lines[-1].startswith("listening on "):
-                return Acceptor(lines[-1].removeprefix("listening on "), process, lines)
+                address = lines[-1].removeprefix("listening on ")
+                return Acceptor(directory, address, process, lines)
             if not data:
                 await process.wait()
                 raise RuntimeError(text)
 
 
 @asynccontextmanager
-async def acceptor_processes(
-    count: int = 3, *, memory: bool = True
-) -> AsyncIterator[Sequence[Acceptor]]:
-    """Acceptors in processes of their own, in a temporary directory; all end with the block."""
-    options = ["--memory"] if memory else []
+async def acceptor_processes(count: int = 3, *options: str) -> AsyncIterator[list[Acceptor]]:
+    """Acceptors in processes of their own, in a temporary directory; all end with the block.
+
+    A process that is started anew during the block takes the place of the old one in the
+    list, so that it ends too.
+    """
     acceptors: list[Acceptor] = []
     with tempfile.TemporaryDirectory() as scratch:
         try:

@@ -103,7 +103,7 @@ class Proposer:
 
 async def measure(count: int, seconds: float) -> Result:
     """Let ``count`` proposers duel for so many seconds, after a warm-up."""
-    async with acceptor_processes() as acceptors, trio.open_nursery() as nursery:
+    async with acceptor_processes(3, "--memory") as acceptors, trio.open_nursery() as nursery:
         addresses = [acceptor.address for acceptor in acceptors]
         proposers: list[Proposer] = []
 

@@ -71,7 +71,7 @@ async def measure(callers: int, seconds: float) -> None:
     each = seconds / REPETITIONS
     echoes, alone, together = [], [], []
     async with (
-        acceptor_processes() as acceptors,
+        acceptor_processes(3, "--memory") as acceptors,
         open_kv([acceptor.address for acceptor in acceptors]) as kv,
         echo_process() as stream,
     ):

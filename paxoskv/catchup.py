@@ -3,8 +3,11 @@
 It asks as any client does, page by page, for the latest version of each key, and learns
 those that it does not know to be chosen, with what the others still keep below them. So only
 chosen entries travel, never votes or promises, and what is in the balance is finished as a
-reader would (rule R6). It goes through all keys when it starts and every now and then, and
-after single keys when it was told of a choice that it had no vote for.
+reader would (rule R6).
+
+It goes through all keys when it starts, when it was stopped or cut off from the others for a
+while, and every now and then; and looks after single keys when it was told of a choice that
+it had no vote for.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import trio
 from .client import Client, open_client
 from .errors import PaxosKVError
 from .limits import (
+    AWAY,
     CATCH_UP_BATCH,
     CATCH_UP_INTERVAL,
     CATCH_UP_PAUSE,
@@ -43,16 +47,21 @@ async def catch_up(host: Host) -> None:
     addresses = tuple(member.address for member in members)
     async with open_client(addresses, DEFAULT_TIMEOUT, Random()) as client:  # noqa: S311 - jitter
         learner = _Learner(host, client)
-        next_pass = trio.current_time()
+        due = awake = trio.current_time()
         while True:
+            now = trio.current_time()
+            away = now - awake > AWAY or not client.connected
+            if away or host.acceptor.missed_too_many:
+                due = min(due, now)
             try:
-                if trio.current_time() >= next_pass or host.acceptor.missed_too_many:
+                if now >= due:
                     host.acceptor.missed_too_many = False
                     await learner.learn_all()
-                    next_pass = trio.current_time() + CATCH_UP_INTERVAL
+                    due = trio.current_time() + CATCH_UP_INTERVAL
                 await learner.learn_missed()
             except PaxosKVError as error:
                 logger.debug("cannot catch up now: %s", error)
+            awake = trio.current_time()
             await trio.sleep(CATCH_UP_PAUSE)
 
 
@@ -77,7 +86,7 @@ class _Learner:
             await trio.sleep((size - before) / CATCH_UP_SPEED)
         if learned:
             took = trio.current_time() - began
-            logger.warning("caught up: learned %d versions in %.1f s", learned, took)
+            logger.info("caught up in %.1f s: versions learned: %d", took, learned)
 
     async def learn_missed(self) -> None:
         """Look after the keys of which it was told more than it had heard of."""

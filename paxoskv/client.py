@@ -98,6 +98,12 @@ class Client:
         self._refusal: PaxosKVError | None = None
         self._closed = False
 
+    @property
+    def connected(self) -> bool:
+        """Whether a quorum of acceptors can be asked at the moment."""
+        links = self._cluster.links.values()
+        return sum(link.up for link in links) > len(links) // 2
+
     def proposal(self, value: bytes | None) -> Proposal:
         """A new proposal of this value (None: deleted)."""
         return self._ballots().proposal(value)

@@ -151,6 +151,9 @@ CATCH_UP_BATCH: Final = 64
 CATCH_UP_PAUSE: Final = 1.0
 """How often it looks whether it has missed something."""
 
+AWAY: Final = 3.0
+"""An acceptor that has not run for so long was away."""
+
 CATCH_UP_INTERVAL: Final = 600.0
 """How often it goes through all keys, whatever it knows of."""
 

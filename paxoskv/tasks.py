@@ -19,17 +19,31 @@ async def background_nursery() -> AsyncIterator[trio.Nursery]:
     comes out only where there really were several errors.
     """
     errors: list[BaseException] = []
+    # Not handed over by nursery.start(): a task that shields itself would never notice that
+    # its start was cancelled.
+    opened: list[trio.Nursery] = []
+    ready = trio.Event()
+    lifetime = trio.CancelScope(shield=True)
+
+    async def serve() -> None:
+        with lifetime:
+            async with trio.open_nursery() as nursery:
+                opened.append(nursery)
+                ready.set()
+                await trio.sleep_forever()
+
     try:
         async with trio.open_nursery() as around:
-            services: trio.Nursery = await around.start(_serve_shielded)
+            around.start_soon(serve)
             try:
-                yield services
+                await ready.wait()
+                yield opened[0]
             except BaseException as error:
                 if any(isinstance(leaf, trio.Cancelled) for leaf in _leaves(error)):
                     raise  # the scope that it belongs to may be the nursery's
                 errors.append(error)  # it is raised below, when the tasks have ended
             finally:
-                services.cancel_scope.cancel()
+                lifetime.cancel()
     except BaseExceptionGroup as group:
         leaves = list(_leaves(group))
         errors += [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
@@ -40,13 +54,6 @@ async def background_nursery() -> AsyncIterator[trio.Nursery]:
         raise errors[0]
     if errors:
         raise BaseExceptionGroup("errors of a block and of the tasks behind it", errors)
-
-
-async def _serve_shielded(task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    with trio.CancelScope(shield=True):
-        async with trio.open_nursery() as nursery:
-            task_status.started(nursery)
-            await trio.sleep_forever()
 
 
 @contextmanager

@@ -45,7 +45,7 @@ async def run(*args: str, cluster: str | None = None) -> subprocess.CompletedPro
 
 
 async def test_writing_and_reading_from_a_shell() -> None:
-    async with acceptor_processes() as acceptors:
+    async with acceptor_processes(3, "--memory") as acceptors:
         cluster = ",".join(acceptor.address for acceptor in acceptors)
 
         async def check(args: Sequence[str], code: int, out: object = None) -> str:

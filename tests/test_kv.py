@@ -568,3 +568,20 @@ async def test_a_large_value_passes_a_slow_uplink(monkeypatch: pytest.MonkeyPatc
             await kv.set("foo", 0, b"x" * 500_000)
             assert opened == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_opening_in_a_scope_that_is_cancelled_never_hangs() -> None:
+    async with open_local_cluster() as cluster:
+
+        async def use() -> None:
+            async with open_kv(cluster.addresses) as kv:
+                await kv.get("foo")
+
+        with trio.fail_after(10):
+            for steps_of_all in (False, True):
+                for n in range(1, 10):
+                    await _cancelled_at(n, steps_of_all, use)
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await use()
+            assert scope.cancelled_caught

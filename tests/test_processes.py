@@ -27,7 +27,7 @@ async def goes_on(kv: paxoskv.KV, key: str) -> None:
 
 @pytest.mark.parametrize("away", [signal.SIGKILL, signal.SIGSTOP])
 async def test_set_and_get_go_on_without_one_acceptor(away: signal.Signals) -> None:
-    async with acceptor_processes() as acceptors:
+    async with acceptor_processes(3, "--memory") as acceptors:
         addresses = [acceptor.address for acceptor in acceptors]
         async with open_kv(addresses) as kv:
             await goes_on(kv, "before")
@@ -38,7 +38,7 @@ async def test_set_and_get_go_on_without_one_acceptor(away: signal.Signals) -> N
 
 
 async def test_without_two_unavailable_and_with_them_back_the_same_client_works() -> None:
-    async with acceptor_processes() as acceptors:
+    async with acceptor_processes(3, "--memory") as acceptors:
         addresses = [acceptor.address for acceptor in acceptors]
         async with open_kv(addresses, timeout=1.0) as kv:
             await kv.set("foo", 0, 5)
@@ -66,7 +66,7 @@ async def test_without_two_unavailable_and_with_them_back_the_same_client_works(
 
 async def test_r12_a_stopped_process_costs_a_client_no_memory() -> None:
     async with (
-        acceptor_processes() as acceptors,
+        acceptor_processes(3, "--memory") as acceptors,
         open_kv([acceptor.address for acceptor in acceptors]) as kv,
     ):
         await kv.set("foo", 0, 5)
@@ -80,7 +80,7 @@ async def test_r12_a_stopped_process_costs_a_client_no_memory() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_serve_says_where_it_listens_and_stops_cleanly(number: signal.Signals) -> None:
-    async with acceptor_processes(1) as (acceptor,):
+    async with acceptor_processes(1, "--memory") as (acceptor,):
         assert acceptor.said[-1] == f"listening on {acceptor.address}"
         async with open_kv([acceptor.address]) as kv:
             await kv.set("foo", 0, 5)
@@ -91,9 +91,9 @@ async def test_serve_says_where_it_listens_and_stops_cleanly(number: signal.Sign
 
 async def test_r10_a_directory_that_was_served_from_memory_is_refused(tmp_path: Path) -> None:
     (directory,) = init_cluster(tmp_path / "cluster", free_addresses(1))
-    acceptor = await start_acceptor(directory, "--listen", "127.0.0.1:0")
+    acceptor = await start_acceptor(directory, "--memory", "--listen", "127.0.0.1:0")
     with pytest.raises(RuntimeError, match="in use by another process"):
-        await start_acceptor(directory)
+        await start_acceptor(directory, "--memory")
     assert await acceptor.end() == 0
     with pytest.raises(RuntimeError, match="forgotten what it promised"):
-        await start_acceptor(directory)
+        await start_acceptor(directory, "--memory")

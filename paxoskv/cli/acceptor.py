@@ -72,7 +72,7 @@ def serve(directory: Path, listen_on: Address | None, memory: bool, keep: int) -
     What it promised, voted for and learned is on disk before anybody hears of it. When it
     is ready, the last line on standard error is `listening on HOST:PORT`.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     with hold_directory(directory) as held, unwrapped():
         trio.run(_serve, held, listen_on or held.identity.address, memory, keep)
 
