@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,15 +26,22 @@ class Acceptor:
 
     Attributes:
         directory: its data directory.
+        options: of `paxoskv serve`.
         address: where it listens, ``HOST:PORT``.
         process: the process.
         said: the lines that it printed on standard error when it started.
     """
 
     def __init__(
-        self, directory: Path, address: str, process: trio.Process, said: list[str]
+        self,
+        directory: Path,
+        options: Sequence[str],
+        address: str,
+        process: trio.Process,
+        said: list[str],
     ) -> None:
         self.directory = directory
+        self.options = options
         self.address = address
         self.process = process
         self.said = said
@@ -43,6 +50,15 @@ class Acceptor:
         """Send it a signal, if it still runs."""
         if self.process.poll() is None:
             os.kill(self.process.pid, number)
+
+    async def kill(self) -> None:
+        """Kill it, as a crash would."""
+        self.signal(signal.SIGKILL)
+        await self.process.wait()
+
+    async def start_again(self) -> Acceptor:
+        """Start it anew on its directory, once it has ended."""
+        return await start_acceptor(self.directory, *self.options)
 
     async def end(self) -> int:
         """Stop it cleanly, and return its exit code."""
@@ -82,7 +98,7 @@ async def start_acceptor(directory: Path, *options: str) -> Acceptor:
             lines = text.splitlines()
             if text.endswith("\n") and lines[-1].startswith("listening on "):
                 address = lines[-1].removeprefix("listening on ")
-                return Acceptor(directory, address, process, lines)
+                return Acceptor(directory, options, address, process, lines)
             if not data:
                 await process.wait()
                 raise RuntimeError(text)

@@ -25,6 +25,13 @@ MAX_ENCODED_VALUE_BYTES: Final = MAX_VALUE_BYTES + 5
 MAX_VALUE_DEPTH: Final = 64
 """How deeply lists and dicts in a value may be nested."""
 
+MAX_WEAK_KEYS: Final = 1024
+"""The largest dict in a value whose keys may be other than str and bytes.
+
+Their hashes are no secret, so that a stranger can choose keys that all collide. This
+many cost a millisecond then, which is what as many bytes cost in another way.
+"""
+
 MAX_VERSION: Final = 2**53 - 1
 """The highest version: what a float, and so JSON, still counts exactly."""
 
@@ -70,6 +77,10 @@ MAX_STORE_BYTES: Final = 2**62
 
 MAX_ENVELOPE_DEPTH: Final = 8
 """How deeply the arrays of a frame may be nested."""
+
+MAX_ENVELOPE_ITEMS: Final = 256 * KIB
+"""CBOR items in one frame: as many as ``MAX_BATCH_BYTES``, for a longer frame is mostly
+values, which are quickly scanned."""
 
 MAX_REQUEST_ID: Final = 2**53 - 1
 """The highest request id; each connection begins at 0, and none lives to use them up."""
@@ -139,6 +150,32 @@ MEND_PAUSE: Final = 0.5
 
 MAX_MISSED_KEYS: Final = 1024
 """Keys that an acceptor notes as missed; with more, it goes through all keys."""
+
+# --- The store on disk -------------------------------------------------------------
+
+MAX_CACHE_BYTES: Final = 32 * MIB
+"""What RocksDB caches of its tables, their indexes and filters included."""
+
+WRITE_BUFFER_BYTES: Final = 8 * MIB
+"""What RocksDB collects in memory before it writes a table; so much is read again on a start."""
+
+MAX_WRITE_BUFFERS: Final = 4
+"""How many of these there may be until a write waits."""
+
+MAX_OPEN_TABLES: Final = 256
+"""Files of RocksDB that are open at a time."""
+
+MAX_INFO_LOG_BYTES: Final = 1 * MIB
+"""The longest file in which RocksDB tells what it does."""
+
+MAX_INFO_LOGS: Final = 4
+"""How many of these are kept."""
+
+MAX_MANIFEST_BYTES: Final = 4 * MIB
+"""The length from which RocksDB begins a new list of its tables."""
+
+BLOOM_BITS: Final = 10
+"""Bits per record, by which a table tells (to 1 in 100) what it does not have."""
 
 # --- Catching up -----------------------------------------------------------------
 

@@ -23,12 +23,7 @@ from typing import Any, Final, NoReturn
 import cbor2
 
 from .errors import ProtocolError
-
-MAX_ENVELOPE_ITEMS: Final = 256 * 1024
-"""CBOR items in one frame.
-
-As many as ``MAX_BATCH_BYTES``: a longer frame is mostly values, which are quickly scanned.
-"""
+from .limits import MAX_ENVELOPE_ITEMS
 
 
 class AllowedTags(dict[int, Callable[[Any, bool], Any]]):

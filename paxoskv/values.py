@@ -21,6 +21,7 @@ from .limits import (
     MAX_VALUE_BYTES,
     MAX_VALUE_DEPTH,
     MAX_VERSION,
+    MAX_WEAK_KEYS,
 )
 from .paxos.messages import Instance, Proposal
 from .strictcbor import AllowedTags, decode_one
@@ -129,13 +130,6 @@ def decode_value(data: bytes) -> Any:
     """
     return decode_one(data, _VALUE_TAGS, MAX_VALUE_DEPTH, MAX_ENCODED_VALUE_BYTES, MAX_WEAK_KEYS)
 
-
-MAX_WEAK_KEYS: Final = 1024
-"""The largest dict in a value whose keys may be other than str and bytes.
-
-Their hashes are no secret, so that a stranger can choose keys that all collide. This
-many cost a millisecond then, which is what as many bytes cost in another way.
-"""
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 _VALUE_TAGS: Final = AllowedTags(0, 2, 3)  # datetimes, and integers beyond 64 bits

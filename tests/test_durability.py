@@ -27,15 +27,6 @@ CYCLES = int(os.environ.get("PAXOSKV_KILL_CYCLES", "10"))
 """How often acceptors are killed; a hundred times take a minute or two."""
 
 
-async def killed(acceptor: Acceptor) -> None:
-    acceptor.signal(signal.SIGKILL)
-    await acceptor.process.wait()
-
-
-async def restart(acceptors: list[Acceptor], index: int) -> None:
-    acceptors[index] = await start_acceptor(acceptors[index].directory)
-
-
 class Writers:
     """Clients that write all the while, and keep what they were told."""
 
@@ -90,7 +81,8 @@ class Writers:
 
 async def test_r1_what_was_acknowledged_survives_kill_9_of_any_and_of_all() -> None:
     rng = Random(7)
-    async with acceptor_processes(3) as acceptors:
+    # So many are kept that each update of unknown outcome can still be settled.
+    async with acceptor_processes(3, "--keep", "4096") as acceptors:
         addresses = [acceptor.address for acceptor in acceptors]
         writers = Writers(addresses)
         async with trio.open_nursery() as nursery:
@@ -103,10 +95,10 @@ async def test_r1_what_was_acknowledged_survives_kill_9_of_any_and_of_all() -> N
                 await trio.sleep(rng.uniform(0.05, 0.5))
                 victims = rng.sample(range(3), rng.choice([1, 1, 2, 3]))
                 for index in victims:
-                    await killed(acceptors[index])
+                    await acceptors[index].kill()
                     await trio.sleep(rng.choice([0, 0.05]))
                 for index in victims:
-                    await restart(acceptors, index)
+                    acceptors[index] = await acceptors[index].start_again()
             await trio.sleep(0.5)
             writers.stopping = True
         assert len(writers.acknowledged) > 10 * CYCLES
@@ -136,8 +128,8 @@ async def test_serve_says_what_it_recovered() -> None:
         async with open_kv([acceptors[0].address]) as kv:
             for number in range(7):
                 await kv.put(f"key {number}", number)
-            await killed(acceptors[0])
-            await restart(acceptors, 0)
+            await acceptors[0].kill()
+            acceptors[0] = await acceptors[0].start_again()
             assert "recovered 7 keys" in acceptors[0].said[-2]
             assert (await kv.put("key 3", "more")).ver == 1, "the same client goes on"
 
@@ -153,7 +145,7 @@ async def test_r10_an_acceptor_that_lost_its_store_is_refused(tmp_path: Path) ->
             await kv.put("foo", 1)
         with pytest.raises(RuntimeError, match="in use"):
             await start_acceptor(other.directory, "--memory")
-        await killed(other)
+        await other.kill()
         with pytest.raises(RuntimeError, match="serve it without --memory"):
             await start_acceptor(other.directory, "--memory")
         shutil.rmtree(second / STORE)
@@ -173,7 +165,7 @@ async def test_damage_is_named_and_never_answered_from() -> None:
         async with open_kv([acceptor.address]) as kv:
             for number in range(50):
                 await kv.put("foo", number)
-        await killed(acceptor)
+        await acceptor.kill()
         log = max((acceptor.directory / STORE).glob("*.log"))
         data = bytearray(log.read_bytes())
         data[len(data) // 2] ^= 1
@@ -187,22 +179,22 @@ async def test_an_acceptor_that_was_away_learns_what_it_missed() -> None:
         addresses = [acceptor.address for acceptor in acceptors]
         async with open_kv(addresses) as kv:
             await kv.put("old", 1)
-            await killed(acceptors[2])
+            await acceptors[2].kill()
             for number in range(200):
                 await kv.put(f"key {number}", number)
             for number in range(2, 25):
                 await kv.put("old", number)
             await kv.put("gone", 1)
             await kv.delete("gone")
-            await restart(acceptors, 2)
+            acceptors[2] = await acceptors[2].start_again()
             with trio.fail_after(20):
                 while (await cluster_status(addresses, 5)).acceptors[2].keys < 202:  # noqa: ASYNC110
                     await trio.sleep(0.1)
                 await trio.sleep(1.0)
             # Those that told it what it missed are gone now, one after the other.
-            await killed(acceptors[0])
+            await acceptors[0].kill()
             assert await kv.get("old") == Entry("old", 23, 24)
-        await restart(acceptors, 0)
+        acceptors[0] = await acceptors[0].start_again()
         for index in (0, 1):
             await acceptors[index].end()
         store = await alone(acceptors[2])

@@ -15,9 +15,14 @@ from hypothesis import strategies as st
 
 from paxoskv import strictcbor
 from paxoskv.errors import ProtocolError
-from paxoskv.limits import MAX_ENCODED_VALUE_BYTES, MAX_VALUE_DEPTH
-from paxoskv.strictcbor import MAX_ENVELOPE_ITEMS, NO_TAGS, decode_one
-from paxoskv.values import MAX_WEAK_KEYS, decode_value, encode_value
+from paxoskv.limits import (
+    MAX_ENCODED_VALUE_BYTES,
+    MAX_ENVELOPE_ITEMS,
+    MAX_VALUE_DEPTH,
+    MAX_WEAK_KEYS,
+)
+from paxoskv.strictcbor import NO_TAGS, decode_one
+from paxoskv.values import decode_value, encode_value
 
 
 def envelope(data: bytes, max_items: int = MAX_ENVELOPE_ITEMS) -> Any:
