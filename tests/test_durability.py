@@ -68,7 +68,8 @@ class Writers:
             while not self.stopping or unsettled is not None:
                 with suppress(paxoskv.Unavailable):
                     if unsettled is not None:
-                        self.increments += await kv.settle(unsettled)
+                        was_chosen = await kv.settle(unsettled)
+                        self.increments += was_chosen
                         unsettled = None
                         continue
                     try:
