@@ -1,0 +1,1 @@
+"""The model checker: every interleaving of the pure code of `paxoskv.paxos`, within bounds."""

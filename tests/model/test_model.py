@@ -1,0 +1,91 @@
+"""Small worlds, explored to the last state; and what is broken is found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from paxoskv.paxos import acceptor as acceptor_module
+from paxoskv.paxos.acceptor import Acceptor, Register, Summary
+from paxoskv.paxos.messages import Accept, AcceptorId, Proposal, Sight, Vote, Voted
+from paxoskv.paxos.proposer import Proposer, Tops
+from paxoskv.paxos.quorums import Quorums
+
+from .configs import SMALL
+from .explore import explore
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_state_keeps_the_rules(name: str) -> None:
+    found = explore(SMALL[name])
+    assert found.violation is None
+    assert found.complete
+    assert found.ended
+
+
+def a_quorum_of_one(self: Quorums, n: int) -> None:
+    self.n, self.quorum, self.fast_quorum = n, 1, n
+
+
+def a_majority_at_ballot_0(self: Quorums, n: int) -> None:
+    self.n, self.quorum, self.fast_quorum = n, n // 2 + 1, n // 2 + 1
+
+
+def the_lowest_ballot(self: Quorums, promises: Mapping[AcceptorId, Vote | None]) -> Proposal | None:
+    votes = [vote for vote in promises.values() if vote is not None]
+    return min(votes, key=lambda vote: vote.ballot).proposal if votes else None
+
+
+def nothing_obliges(self: Quorums, promises: Mapping[AcceptorId, Vote | None]) -> None:
+    return None
+
+
+def the_first_vote_is_believed(self: Quorums, sights: Mapping[AcceptorId, Sight]) -> Any:
+    for sight in sights.values():
+        return sight if isinstance(sight, Proposal) else sight.proposal
+    return None
+
+
+_answer = acceptor_module.answer
+
+
+def a_vote_without_a_look_at_the_promise(
+    register: Register, top: int, request: Any
+) -> tuple[Register, Any]:
+    if isinstance(request, Accept) and register.chosen is None:
+        vote = Vote(request.ballot, request.proposal)
+        return Register(max(register.promised, request.ballot), vote), Voted(request.instance.ver)
+    return _answer(register, top, request)
+
+
+def a_compaction_that_forgets(self: Acceptor, key: str, summary: Summary) -> Any:
+    return acceptor_module.Report(None, summary.top)
+
+
+BREAKS: list[tuple[str, Any, str, Callable[..., Any]]] = [
+    ("two sets", Quorums, "__init__", a_quorum_of_one),
+    ("two sets", Quorums, "choose", nothing_obliges),
+    ("two sets", Quorums, "chosen", the_first_vote_is_believed),
+    ("two sets", acceptor_module, "answer", a_vote_without_a_look_at_the_promise),
+    ("a set and a get among what was left behind", Quorums, "choose", the_lowest_ballot),
+    ("a set after a race at ballot 0", Quorums, "__init__", a_majority_at_ballot_0),
+    ("a put among what was left behind", Tops, "allow", lambda self, ver: False),
+    ("a get of what is compacted", Acceptor, "_compacted", a_compaction_that_forgets),
+    ("two sets", Proposer, "_pause", lambda self: None),
+]
+
+
+@pytest.mark.parametrize(("name", "owner", "attribute", "broken"), BREAKS)
+def test_what_is_broken_is_found(
+    name: str,
+    owner: Any,
+    attribute: str,
+    broken: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owner, attribute, broken)
+    found = explore(SMALL[name], most=60_000)
+    assert found.violation is not None
+    assert found.violation[0]
