@@ -93,6 +93,69 @@ async def test_writing_and_reading_from_a_shell() -> None:
         assert json.loads(one.stdout) == entry
 
 
+async def test_the_latest_version_from_a_shell() -> None:
+    async with acceptor_processes(3) as acceptors:
+        cluster = ",".join(acceptor.address for acceptor in acceptors)
+
+        async def check(*args: str, code: int = 0) -> list[object]:
+            done = await run(*args, cluster=cluster)
+            assert done.returncode == code, done.stderr
+            assert "Traceback" not in done.stderr
+            return [json.loads(line) for line in done.stdout.splitlines()]
+
+        first = {"key": "键😀", "ver": 0, "val": -5}
+        second = {"key": "键😀", "ver": 1, "val": "two"}
+        tombstone = {"key": "键😀", "ver": 2, "val": None, "deleted": True}
+        assert await check("get", "键😀", code=1) == []
+        assert await check("history", "键😀", code=1) == []
+        assert await check("delete", "键😀") == []
+        assert await check("put", "键😀", "-5") == [first]
+        assert await check("put", "键😀", "two") == [second]
+        assert await check("get", "键😀") == [second]
+        assert await check("delete", "键😀") == [tombstone]
+        assert await check("get", "键😀", code=1) == []
+        assert await check("get", "键😀", "--ver", "2") == [tombstone]
+        assert await check("history", "键😀") == [first, second, tombstone]
+        for number in range(30):
+            await check("put", f"key/{number % 3}", str(number))
+        wanted = [{"key": f"key/{k}", "ver": 9, "val": 27 + k} for k in range(3)]
+        assert await check("scan") == await check("scan", "key/") == wanted
+        assert await check("scan", "key/", "--after", "key/0", "--limit", "1") == wanted[1:2]
+        assert await check("scan", "nothing") == []
+        long = 7 * 10**5000
+        shown = await check("put", "long", "7" + "0" * 5000)
+        assert shown == [{"key": "long", "ver": 0, "val": {"$int": hex(long)}}]
+        lines = await check("status")
+        assert [(line["up"], line["keys"]) for line in lines] == [(True, 5)] * 3  # type: ignore[index]
+        for acceptor in acceptors[:2]:
+            await acceptor.kill()
+        lines = await check("status", code=4)
+        assert [line["up"] for line in lines] == [False, False, True]  # type: ignore[index]
+        done = await run("put", "foo", "1", "--timeout", "0.3", cluster=cluster)
+        assert done.returncode == 4
+        assert "1 of 3 acceptors answered, and 2 are needed" in done.stderr
+
+
+async def test_a_version_that_was_dropped_from_a_shell() -> None:
+    async with acceptor_processes(1, "--keep", "1") as (acceptor,):
+        for number in range(3):
+            await run("put", "foo", str(number), cluster=acceptor.address)
+        for args in (["get", "foo", "--ver", "0"], ["set", "foo", "0", "5"]):
+            done = await run(*args, cluster=acceptor.address)
+            assert done.returncode == 5
+            assert "the latest version known of 'foo' is 2" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+def test_output_that_cannot_be_written_is_no_bug() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "demo"], stdout=full, stderr=subprocess.PIPE, timeout=30, check=False
+        )
+    assert done.returncode == 6
+    assert done.stderr.decode().strip() == "paxoskv: cannot go on: No space left on device"
+
+
 NOBODY = str(free_addresses(1)[0])
 
 
@@ -101,7 +164,10 @@ NOBODY = str(free_addresses(1)[0])
     [
         (["get", "foo", "--ver", "0", "--timeout", "0.2", "--cluster", NOBODY], 4, "refused"),
         (["get", "foo", "--ver", "0"], 2, "--cluster"),
-        (["get", "foo", "--cluster", NOBODY], 2, "--ver"),
+        (["put", "foo", "--cluster", NOBODY], 2, "VALUE"),
+        (["scan", "a", "b", "--cluster", NOBODY], 2, "unexpected"),
+        (["scan", "--limit", "-1", "--cluster", NOBODY], 2, "--limit"),
+        (["status", "--timeout", "0", "--cluster", NOBODY], 2, "timeout"),
         (["get", "foo", "--ver", "x", "--cluster", NOBODY], 2, "no version"),
         (["set", "foo", "-1", "5", "--cluster", NOBODY], 2, "between 0 and"),
         (["set", "", "0", "5", "--cluster", NOBODY], 2, "empty"),
@@ -115,7 +181,8 @@ NOBODY = str(free_addresses(1)[0])
         (["get", "foo", "--ver", "0", "--timeout", "0", "--cluster", NOBODY], 2, "timeout"),
         (["get", "foo", "--ver", "0", "--timeout", "nan", "--cluster", NOBODY], 2, "timeout"),
         (["nonsense"], 2, "No such command"),
-        (["serve", "somewhere"], 2, "--memory"),
+        (["serve", "somewhere"], 6, "no data directory"),
+        (["serve", "somewhere", "--keep", "0"], 2, "--keep"),
         (["serve", "somewhere", "--memory"], 6, "no data directory"),
         (["init", "somewhere"], 2, "HOST:PORT"),
         (["init", "somewhere", "a:1", "a:1"], 2, "same address"),
