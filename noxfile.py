@@ -53,6 +53,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def model(session: nox.Session) -> None:
+    """Explore the worlds of the model checker; options after ``--`` go to it."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.model", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure duels; options after ``--`` go to ``python -m bench.duel``."""
     session.install(".[bench]")
