@@ -20,7 +20,7 @@ from typing import Final
 import trio
 
 from .client import Client, open_client
-from .errors import PaxosKVError
+from .errors import PaxosKVError, StoreDamaged
 from .limits import (
     AWAY,
     CATCH_UP_BATCH,
@@ -59,6 +59,8 @@ async def catch_up(host: Host) -> None:
                     await learner.learn_all()
                     due = trio.current_time() + CATCH_UP_INTERVAL
                 await learner.learn_missed()
+            except StoreDamaged:
+                raise
             except PaxosKVError as error:
                 logger.debug("cannot catch up now: %s", error)
             awake = trio.current_time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 from collections import defaultdict
@@ -173,6 +174,29 @@ async def test_damage_is_named_and_never_answered_from() -> None:
         log.write_bytes(data)
         with pytest.raises(RuntimeError, match=log.name):
             await start_acceptor(acceptor.directory)
+
+
+async def test_a_full_disk_is_waited_out() -> None:
+    async with acceptor_processes(1) as (acceptor,):
+        async with open_kv([acceptor.address], timeout=1.0) as kv:
+            await kv.put("foo", "before")
+            # No file of the process may grow any more, as on a full disk.
+            _, hard = resource.prlimit(acceptor.process.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(acceptor.process.pid, resource.RLIMIT_FSIZE, (0, hard))
+            for _ in range(3):
+                with pytest.raises(paxoskv.Unavailable, match=r"cannot serve now: .*File too large"):
+                    await kv.put("foo", "never told")
+            with pytest.raises(paxoskv.Unavailable, match="cannot serve now"):
+                await kv.get("foo")
+            resource.prlimit(acceptor.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+            with trio.fail_after(20):
+                while True:
+                    with suppress(paxoskv.Unavailable):
+                        entries = await kv.history("foo")
+                        break
+            assert entries[0] == Entry("foo", 0, "before")
+            assert await kv.put("foo", "after") == Entry("foo", len(entries), "after")
+        await acceptor.kill()
 
 
 async def test_an_acceptor_that_was_away_learns_what_it_missed() -> None:
