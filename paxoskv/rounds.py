@@ -175,7 +175,8 @@ class Rounds:
                 batch = Batch(self._take_commits(MAX_BATCH_MESSAGES, MAX_BATCH_BYTES))
                 async with trio.open_nursery() as nursery:
                     for link in self._links.values():
-                        nursery.start_soon(link.ask, batch, lambda _start, _replies: None)
+                        if link.up and not link.behind:
+                            nursery.start_soon(link.ask, batch, lambda _start, _replies: None)
 
     def _take_commits(self, count: int, size: int) -> list[Request]:
         """As many of the commits that wait as there is room for."""

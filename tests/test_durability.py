@@ -184,7 +184,7 @@ async def test_a_full_disk_is_waited_out() -> None:
             _, hard = resource.prlimit(acceptor.process.pid, resource.RLIMIT_FSIZE)
             resource.prlimit(acceptor.process.pid, resource.RLIMIT_FSIZE, (0, hard))
             for _ in range(3):
-                with pytest.raises(paxoskv.Unavailable, match=r"cannot serve now: .*File too large"):
+                with pytest.raises(paxoskv.Unavailable, match="File too large"):
                     await kv.put("foo", "never told")
             with pytest.raises(paxoskv.Unavailable, match="cannot serve now"):
                 await kv.get("foo")
