@@ -104,16 +104,23 @@ class Client:
         links = self._cluster.links.values()
         return sum(link.up for link in links) > len(links) // 2
 
-    def proposal(self, value: bytes | None) -> Proposal:
-        """A new proposal of this value (None: deleted)."""
-        return self._ballots().proposal(value)
+    async def decide(
+        self, what: str, instance: Instance, own: Proposal | bytes
+    ) -> Proposal | Compacted:
+        """Decide an instance, with this proposal if that may be; what is chosen in the end.
 
-    async def decide(self, what: str, instance: Instance, own: Proposal) -> Proposal | Compacted:
-        """Decide an instance, with this proposal if that may be; what is chosen in the end."""
+        Args:
+            what: the call, for people.
+            instance: what to decide.
+            own: the proposal, or the value of a new one.
+        """
+        ballots = self._ballots()
+        if isinstance(own, bytes):
+            own = ballots.proposal(own)
         with self._call(what) as call, self._writers.turn(instance.key) as take_turn:
             await self._members_known()
             await take_turn()
-            proposer = Proposer(instance, own, self._cluster.quorums, self._ballots())
+            proposer = Proposer(instance, own, self._cluster.quorums, ballots)
             decision = await self._perform(call, proposer)
         assert decision is not None, "whoever proposes something ends with something"
         if isinstance(decision, Proposal):

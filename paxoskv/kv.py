@@ -286,10 +286,10 @@ class KV:
     async def _decide(self, name: str, key: str, ver: int, val: Any) -> tuple[Entry, bool]:
         """Propose a value; the entry that is chosen, and whether it has this very value."""
         instance = Instance(check_key(key), check_version(ver))
-        own = self._client.proposal(encode_value(val))
-        decision = await self._client.decide(f"{name} {key!r} version {ver}", instance, own)
+        value = encode_value(val)
+        decision = await self._client.decide(f"{name} {key!r} version {ver}", instance, value)
         entry = _entry_of(instance, decision)
-        return entry, isinstance(decision, Proposal) and decision.value == own.value
+        return entry, isinstance(decision, Proposal) and decision.value == value
 
 
 class _Scan:

@@ -211,12 +211,11 @@ class Rounds:
 
     async def _run_round(self) -> None:
         self._launching = False
-        jobs = self._take_jobs()
+        jobs, room = self._take_jobs()
         if not jobs:
             return  # all that waited were cancelled meanwhile
-        requests = [job.request for job in jobs]
-        room = MAX_BATCH_BYTES - sum(map(size_of, requests))
-        batch = Batch(requests + self._take_commits(MAX_BATCH_MESSAGES - len(jobs), room))
+        commits = self._take_commits(MAX_BATCH_MESSAGES - len(jobs), room)
+        batch = Batch([job.request for job in jobs] + commits)
         async with trio.open_nursery() as nursery:
             round_ = _Round(jobs, nursery.cancel_scope)
             self.count += 1
@@ -227,19 +226,20 @@ class Rounds:
         # With the replies of all acceptors, each operation has had a next step.
         assert not round_.waiting, "a round ended before its operations"
 
-    def _take_jobs(self) -> list[_Job]:
-        """The jobs of the next round: the oldest first, as many as fit into a frame."""
+    def _take_jobs(self) -> tuple[list[_Job], int]:
+        """The jobs of the next round: the oldest first, as many as fit; the bytes that are left."""
         jobs: list[_Job] = []
-        size = 0
+        room = MAX_BATCH_BYTES
         for queue in (self._continuing, self._fresh):
             while queue and len(jobs) < MAX_BATCH_MESSAGES:
                 job = next(iter(queue))
-                size += size_of(job.request)
-                if jobs and size > MAX_BATCH_BYTES:
-                    return jobs
+                size = size_of(job.request)
+                if jobs and size > room:
+                    return jobs, 0
+                room -= size
                 del queue[job]
                 jobs.append(job)
-        return jobs
+        return jobs, room
 
     def _deliver(
         self, round_: _Round, acceptor: AcceptorId, start: int, replies: Sequence[Reply]

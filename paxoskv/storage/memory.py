@@ -38,7 +38,9 @@ class MemoryStore:
 
     def below(self, key: str, ver: int) -> tuple[int, Register] | None:
         """The highest version below ``ver`` whose register has a sight, and the register."""
-        registers = self._registers.get(key, SortedDict())
+        registers = self._registers.get(key)
+        if registers is None:
+            return None
         for version in registers.irange(maximum=ver, inclusive=(True, False), reverse=True):
             if registers[version].sight is not None:
                 return version, registers[version]
@@ -56,8 +58,11 @@ class MemoryStore:
         """Replace a summary and registers, and drop what is below the floor: all or nothing."""
         if summary != UNHEARD:
             self._summaries[key] = summary
-        kept = self._registers.setdefault(key, SortedDict())
-        kept.update(registers)
+        kept = self._registers.get(key)
+        if kept is None:
+            kept = self._registers[key] = SortedDict()
+        for ver, register in registers.items():
+            kept[ver] = register
         for ver in list(kept.irange(maximum=summary.floor, inclusive=(True, False))):
             del kept[ver]
 
