@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from random import Random
 from typing import Final
 
 import trio
 
 from .client import Client, open_client
-from .errors import PaxosKVError, StoreDamaged
+from .errors import PaxosKVError, StoreDamaged, Unavailable
 from .limits import (
     AWAY,
     CATCH_UP_BATCH,
@@ -106,7 +107,9 @@ class _Learner:
             return 0
         versions: Sequence[Latest] = [latest]
         if latest.ver > known + 1:
-            versions = await self._client.history(key, above=known)
+            # Too many to be read in time: then the latest alone, for it is what counts.
+            with suppress(Unavailable):
+                versions = await self._client.history(key, above=known)
         for version in versions:
             proposal = version.proposal
             self._commits.append(Commit(Instance(key, version.ver), proposal.id, proposal))

@@ -26,7 +26,7 @@ from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
 from .remembered import Remembered
 from .rounds import Rounds
-from .tasks import background_nursery
+from .tasks import background_nursery, unwrapped
 from .values import to_entry
 from .writers import TakeTurn, Writers
 
@@ -172,9 +172,15 @@ class Client:
             scanner = Scanner(prefix, after, self._cluster.quorums)
             merged = await self._perform(call, scanner)
             found: dict[str, Latest | None] = {**merged.settled}
-            for key in merged.open:
+
+            async def find(key: str) -> None:
                 with self._writers.turn(key) as take_turn:
                     found[key] = await self._find(call, key, take_turn)
+
+            with unwrapped():
+                async with trio.open_nursery() as nursery:
+                    for key in merged.open:
+                        nursery.start_soon(find, key)
         page = {key: latest for key, latest in sorted(found.items()) if latest is not None}
         return page, merged.after
 
@@ -190,7 +196,8 @@ class Client:
             name: of the call, for people.
             key: the key.
             compute: is given the latest version and returns the next value (None: deleted).
-                It is called once more for each version that another wins.
+                It is called once more for each version that another wins, and before it is
+                believed that there is nothing to write, or that it cannot be computed.
 
         Returns:
             What was written, or None: when the latest version was looked up, there was
@@ -206,10 +213,16 @@ class Client:
             if latest is None:
                 latest = await self._find(call, key)
             while True:
-                value = compute(latest)
+                try:
+                    value = compute(latest)
+                except Exception:
+                    if looked_up:
+                        raise
+                    value = Nothing.NOTHING
                 if isinstance(value, Nothing):
                     if looked_up:
                         return None
+                    # That may be due to a version that is out of date by now.
                     latest = await self._find(call, key)
                     looked_up = True
                     continue

@@ -87,7 +87,7 @@ class Cluster:
         else:
             links = self._given
             spare = len(links) - 1
-        refused = [link.refused for link in links if link.refused is not None]
+        refused = [link.refused for link in links if link.refused and link.exhausted]
         if len(refused) <= spare:
             return None
         return type(refused[0])("; ".join(dict.fromkeys(map(str, refused))))
@@ -120,8 +120,9 @@ class Cluster:
             f"needed: {_reasons(missing)}"
         )
 
-    def _link(self, address: Address) -> Link:
+    def _link(self, address: Address, acceptor: AcceptorId | None = None) -> Link:
         link = Link(address, self._welcome, self._changed, self._rng)
+        link.acceptor = acceptor
         self._nursery.start_soon(link.run)
         return link
 
@@ -131,54 +132,76 @@ class Cluster:
 
     def _welcome(self, link: Link, identity: Identity) -> bool:
         """Judge whom a link has reached, and say whether the link is needed."""
-        address = link.addresses[0]
         candidate = self._candidates.get(identity.cluster)
         if candidate is None:
-            if self._adopted.is_set():
-                (adopted,) = self._candidates.values()
-                raise WrongCluster(
-                    f"{address} belongs to cluster {identity.cluster.hex()}, "
-                    f"and not to {adopted.id.hex()}"
-                )
-            candidate = self._candidates[identity.cluster] = _Candidate(identity)
+            if self._adopted.is_set() or link not in self._given:
+                raise WrongCluster(f"{link.reached} belongs to cluster {identity.cluster.hex()}")
+            candidate = _Candidate(identity)
         elif {member.id for member in identity.members} != candidate.members.keys():
-            raise WrongCluster(f"{address} has other members for the same cluster")
-        if link.acceptor is not None and link.acceptor != identity.acceptor:
-            raise WrongCluster(
-                f"{address} is the address of acceptor {link.acceptor.hex()}, "
-                f"but {identity.acceptor.hex()} answers there"
-            )
-        if link in self._given:
-            self._given[link] = candidate.id
-        candidate.greeted.add(identity.acceptor)
+            raise WrongCluster(f"{link.reached} has other members for the same cluster")
+        if link in self._given and self._given[link] != candidate.id:
+            self._leads_to(link, candidate)
         needed = self._bind(candidate, link, identity.acceptor)
+        candidate.greeted.add(identity.acceptor)
         self._find_members(candidate)
         self._adopt()
         return needed
 
+    def _leads_to(self, link: Link, candidate: _Candidate) -> None:
+        """A given address leads to this cluster. One that no given address leads to is dropped."""
+        before = self._given[link]
+        self._given[link] = candidate.id
+        self._candidates[candidate.id] = candidate
+        if before and before not in self._given.values() and not self._adopted.is_set():
+            self._drop(self._candidates.pop(before))
+
     def _bind(self, candidate: _Candidate, link: Link, acceptor: AcceptorId) -> bool:
-        """Make it the link of an acceptor, unless that has another one; say which."""
-        bound = candidate.links.setdefault(acceptor, link)
-        if bound is not link:
-            # One of the addresses that were given leads to a member that has a link. It
-            # was given, so it is the better way to that member, the next time.
-            bound.addresses.insert(0, link.addresses[0])
-            return False
-        if link.acceptor is None:
+        """Make it the link of the acceptor that it reached; say whether it is needed.
+
+        Raises:
+            WrongCluster: it is the link of another acceptor.
+        """
+        bound = candidate.links.get(acceptor)
+        expected = next((each for each, own in candidate.links.items() if own is link), acceptor)
+        if expected != acceptor:
+            # Now we know where this one is, and that the other one is not there.
+            if bound is None:
+                candidate.links[acceptor] = self._link(link.reached, acceptor)
+            elif link.reached not in bound.addresses:
+                bound.addresses.insert(0, link.reached)
+            raise WrongCluster(
+                f"{link.reached} is the address of acceptor {expected.hex()}, "
+                f"but {acceptor.hex()} answers there"
+            )
+        if bound is None:
+            candidate.links[acceptor] = link
             link.acceptor = acceptor
             if candidate.members[acceptor] not in link.addresses:
                 link.addresses.append(candidate.members[acceptor])
+        elif bound is not link:
+            # One of the addresses that were given leads to a member that has a link. It
+            # was given, so it is the better way to that member, the next time.
+            if link.reached not in bound.addresses:
+                bound.addresses.insert(0, link.reached)
+            return any(link in each.links.values() for each in self._candidates.values())
         return True
 
     def _find_members(self, candidate: _Candidate) -> None:
         """Find or make the link of each member."""
-        unbound = {link.addresses[0]: link for link in self._given if link.acceptor is None}
+        bound = list(candidate.links.values())
+        unbound = {link.addresses[0]: link for link in self._given if link not in bound}
         for acceptor, address in candidate.members.items():
             if acceptor not in candidate.links:
-                link = unbound.get(address) or self._link(address)
-                if link not in self._given:
-                    link.acceptor = acceptor
-                candidate.links[acceptor] = link
+                given = unbound.get(address)
+                if given is not None and self._given[given] in {b"", candidate.id}:
+                    candidate.links[acceptor] = given
+                else:
+                    candidate.links[acceptor] = self._link(address, acceptor)
+
+    def _drop(self, candidate: _Candidate) -> None:
+        """Give up the links of a cluster that is not ours."""
+        for link in candidate.links.values():
+            link.reopen() if link in self._given else link.close()
 
     def _adopt(self) -> None:
         """Adopt a candidate, if there is one that can only be meant."""
@@ -192,8 +215,7 @@ class Cluster:
             return
         for other in self._candidates.values():
             if other is not candidate:
-                for link in other.links.values():
-                    link.reopen() if link in self._given else link.close()
+                self._drop(other)
         for acceptor in candidate.members:
             self._links[acceptor] = candidate.links[acceptor]
             self._links[acceptor].acceptor = acceptor

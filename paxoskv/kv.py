@@ -300,21 +300,21 @@ class _Scan:
         self._prefix = prefix
         self._after: str | None = after  # None: there is no further page
         self._left = limit
-        self._entries: list[Entry] = []  # of the page, the last first
+        self._page: list[tuple[str, Latest]] = []  # the last first
 
     def __aiter__(self) -> AsyncIterator[Entry]:
         return self
 
     async def __anext__(self) -> Entry:
-        while not self._entries and self._after is not None and self._left != 0:
+        while not self._page and self._after is not None and self._left != 0:
             page, self._after = await self._client.page(self._prefix, self._after)
-            entries = [_latest_entry(key, latest) for key, latest in page.items()]
-            self._entries = [entry for entry in reversed(entries) if not entry.deleted]
-        if not self._entries or self._left == 0:
+            living = [item for item in page.items() if item[1].proposal.value is not None]
+            self._page = living[::-1]
+        if not self._page or self._left == 0:
             raise StopAsyncIteration
         if self._left is not None:
             self._left -= 1
-        return self._entries.pop()
+        return _latest_entry(*self._page.pop())
 
 
 def _latest_entry(key: str, latest: Latest) -> Entry:

@@ -139,7 +139,11 @@ RECONNECT_MAX: Final = 1.0
 # --- An acceptor -----------------------------------------------------------------
 
 MAX_CONNECTIONS: Final = 1024
-"""Connections that an acceptor serves at a time; one more is closed at once."""
+"""Connections that an acceptor serves at a time; for one more, the one that has been idle for
+the longest is closed."""
+
+MAX_UNFINISHED_BYTES: Final = 256 * MIB
+"""What all connections of an acceptor together may hold of frames that have begun to arrive."""
 
 STALLED_FRAME_TIMEOUT: Final = 30.0
 """How long a frame may take to arrive, or replies to be read, besides the time that so many

@@ -115,14 +115,16 @@ class Link:
 
     Attributes:
         addresses: where to look for the acceptor, the likeliest first.
+        reached: where it has looked last.
         acceptor: whom this link is for; None while only its address is known.
-        refused: why the one who answered is no acceptor of ours, or None.
+        refused: why the one who answered last is no acceptor of ours, or None.
     """
 
     def __init__(
         self, address: Address, welcome: Welcome, changed: Callable[[], None], rng: Random
     ) -> None:
         self.addresses = [address]
+        self.reached = address
         self.acceptor: AcceptorId | None = None
         self.refused: PaxosKVError | None = None
         self._welcome = welcome
@@ -149,6 +151,11 @@ class Link:
     def failed(self) -> bool:
         """Whether the last attempt to reach the acceptor failed."""
         return self._failures > 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it was in vain to look at each of its addresses."""
+        return self._failures >= len(self.addresses)
 
     @property
     def behind(self) -> bool:
@@ -233,6 +240,7 @@ class Link:
         """
         # After a connection that served, the likeliest address comes first again.
         address = self.addresses[max(self._failures - 1, 0) % len(self.addresses)]
+        self.reached = address
         with trio.move_on_after(CONNECT_TIMEOUT) as connecting:
             stream = await trio.open_tcp_stream(address.host, address.port)
         if connecting.cancelled_caught:

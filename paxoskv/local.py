@@ -17,6 +17,8 @@ from .tasks import background_nursery
 class LocalCluster:
     """Acceptors that serve on loopback TCP, in this process, with registers in memory.
 
+    Unlike those of ``paxoskv serve``, they do not catch up on what they missed.
+
     Attributes:
         addresses: of all acceptors, running or not, as ``open_kv`` takes them.
     """

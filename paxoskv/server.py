@@ -25,6 +25,7 @@ from .limits import (
     DEFAULT_KEEP,
     MAX_BATCH_BYTES,
     MAX_CONNECTIONS,
+    MAX_UNFINISHED_BYTES,
     MEND_PAUSE,
     RECEIVE_BYTES,
     SLOWEST_LINK,
@@ -123,6 +124,7 @@ class Host:
         self._failure = ""
         self._mending = trio.Event()
         self._connections = 0
+        self._unfinished = 0  # bytes of frames that have not arrived in full
         self._idle: dict[trio.CancelScope, None] = {}  # between frames, the longest first
 
     async def serve(
@@ -158,7 +160,13 @@ class Host:
         """The reply to a request, which may leave once it is durable."""
         if self._mending.is_set():
             raise StoreError(self._failure)
-        return self.acceptor.handle(request)
+        try:
+            return self.acceptor.handle(request)
+        except StoreDamaged:
+            raise
+        except StoreError as error:
+            self._failed(error)
+            raise
 
     async def _durable(self) -> None:
         """Wait until all that is saved by now is on disk. One flush serves all who wait."""
@@ -228,7 +236,6 @@ class Host:
         except StoreDamaged:
             raise
         except StoreError as error:
-            self._failed(error)
             with trio.move_on_after(STALLED_FRAME_TIMEOUT), suppress(trio.BrokenResourceError):
                 await stream.send_all(encode_farewell(str(error)))
         except ProtocolError as error:
@@ -244,6 +251,14 @@ class Host:
         """Answer what arrives, with one flush and one send for all that arrived together."""
         await _send(stream, self._greeting)
         buffer = FrameBuffer()
+        try:
+            await self._read_and_answer(stream, scope, buffer)
+        finally:
+            self._unfinished -= len(buffer)
+
+    async def _read_and_answer(
+        self, stream: trio.SocketStream, scope: trio.CancelScope, buffer: FrameBuffer
+    ) -> None:
         began = trio.current_time()  # of the unfinished frame, if there is one
         while True:
             # Between frames a client may be quiet for ever; in the middle of one it may not.
@@ -259,7 +274,7 @@ class Host:
             replies = bytearray()
             if not buffer:
                 began = trio.current_time()
-            for payload in buffer.feed(data):
+            for payload in self._feed(buffer, data):
                 began = trio.current_time()
                 for reply_frame in self._answer(*decode_requests(payload)):
                     replies += reply_frame
@@ -268,6 +283,16 @@ class Host:
                         replies = bytearray()
             if replies:
                 await self._send_durable(stream, replies)
+
+    def _feed(self, buffer: FrameBuffer, data: bytes | bytearray) -> Iterator[bytes]:
+        """Take bytes, within what all unfinished frames together may hold."""
+        self._unfinished -= len(buffer)
+        try:
+            yield from buffer.feed(data)
+        finally:
+            self._unfinished += len(buffer)
+        if self._unfinished > MAX_UNFINISHED_BYTES:
+            raise ProtocolError("too many frames are unfinished at a time")
 
     def _answer(self, first: int, requests: Sequence[Request]) -> Iterator[bytes]:
         """Answer a frame of requests, in frames of replies that are cut at a size."""

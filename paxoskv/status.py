@@ -25,7 +25,7 @@ class AcceptorStatus:
         problem: why it did not answer; "" if it did, and only then the rest means something.
         round_trip: of the question, in seconds.
         release: of paxoskv, that it runs.
-        keys: how many it has heard of.
+        keys: of how many it has voted for a version or knows one.
         size: what it has on disk, in bytes; 0: it keeps everything in memory.
     """
 

@@ -7,6 +7,7 @@ clients look into. Two values are the same when these bytes are: ``1``, ``True``
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from datetime import datetime
 from math import isnan
@@ -52,7 +53,10 @@ def to_entry(instance: Instance, proposal: Proposal) -> Entry:
     """
     if proposal.value is None:
         return Entry(*instance, None, deleted=True)
-    return Entry(*instance, decode_value(proposal.value))
+    try:
+        return Entry(*instance, decode_value(proposal.value))
+    except ProtocolError as error:
+        raise ProtocolError(f"{instance.key!r} version {instance.ver}: {error}") from None
 
 
 def check_key(key: object) -> str:
@@ -112,7 +116,7 @@ def encode_value(value: object) -> bytes:
         TooLarge: it is larger than ``MAX_VALUE_BYTES``.
     """
     if type(value) not in _PLAIN:
-        _check(value, "the value", MAX_VALUE_DEPTH)
+        _Check().check(value, "the value", MAX_VALUE_DEPTH)
     try:
         data = cbor2.dumps(value, canonical=True)
     except UnicodeEncodeError:
@@ -135,52 +139,65 @@ _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 _VALUE_TAGS: Final = AllowedTags(0, 2, 3)  # datetimes, and integers beyond 64 bits
 
 
-def _check(value: object, where: str, depth: int) -> None:
-    """Refuse what would not be read back equal. ``depth``: how many containers may follow.
+class _Check:
+    """Refuses what would not be read back equal.
 
-    Before cbor2 sees the value, for it recurses without a limit of its own.
+    Before cbor2 sees the value, for it recurses without a limit of its own, and knows no
+    limit for lists that hold the same list many times over.
     """
-    match value:
-        case None | bool() | int() | float() | str() | bytes() | bytearray():
-            pass
-        case datetime():
-            _check_datetime(value, where)
-        case list() | dict() if depth == 0:
-            raise ValueError(f"the value is nested more than {MAX_VALUE_DEPTH} deep")
-        case list():
-            for index, item in enumerate(value):
-                if type(item) not in _PLAIN:
-                    _check(item, f"{where}[{index}]", depth - 1)
-        case dict():
-            for key, item in value.items():
-                if type(key) is not str:
-                    _check_dict_key(key, where, len(value))
-                if type(item) not in _PLAIN:
-                    _check(item, f"{where}[{key!r}]", depth - 1)
-        case _:
-            raise TypeError(
-                f"{where} is a {type(value).__name__}, which would not come back as it is; "
-                "a value is made of None, bool, int, float, str, bytes, list, dict and "
-                "datetime with a time zone"
-            )
 
+    def __init__(self) -> None:
+        self._left = MAX_ENCODED_VALUE_BYTES  # items; each takes a byte at least
 
-def _check_dict_key(key: object, where: str, size: int) -> None:
-    """The rules of :mod:`.strictcbor` for the keys of maps."""
-    match key:
-        case str() | bytes():
-            pass
-        case _ if size > MAX_WEAK_KEYS:
-            raise ValueError(
-                f"{where} has a key of type {type(key).__name__}; "
-                f"in a dict of more than {MAX_WEAK_KEYS} items all keys are str or bytes"
-            )
-        case int() if not -(2**64) <= key < 2**64:
-            raise ValueError(f"{where} has an int beyond 64 bits for a key")
-        case float() if isnan(key):
-            raise ValueError(f"{where} has NaN for a key, which equals no other")
-        case _:
-            _check(key, f"the key {key!r} of {where}", 0)
+    def check(self, value: object, where: str, depth: int) -> None:
+        """Check a part of a value. ``depth``: how many containers may follow."""
+        match value:
+            case None | bool() | int() | float() | str() | bytes() | bytearray():
+                pass
+            case datetime():
+                _check_datetime(value, where)
+            case list() | dict() if depth == 0:
+                raise ValueError(f"the value is nested more than {MAX_VALUE_DEPTH} deep")
+            case list():
+                self._count(value)
+                for index, item in enumerate(value):
+                    if type(item) not in _PLAIN:
+                        self.check(item, f"{where}[{index}]", depth - 1)
+            case dict():
+                self._count(value)
+                for key, item in value.items():
+                    if type(key) is not str:
+                        self._check_key(key, where, len(value))
+                    if type(item) not in _PLAIN:
+                        self.check(item, f"{where}[{key!r}]", depth - 1)
+            case _:
+                raise TypeError(
+                    f"{where} is a {type(value).__name__}, which would not come back as it is; "
+                    "a value is made of None, bool, int, float, str, bytes, list, dict and "
+                    "datetime with a time zone"
+                )
+
+    def _count(self, container: Sized) -> None:
+        self._left -= len(container)
+        if self._left < 0:
+            raise TooLarge(f"a value of so many items is over the limit of {MAX_VALUE_BYTES} bytes")
+
+    def _check_key(self, key: object, where: str, size: int) -> None:
+        """The rules of :mod:`.strictcbor` for the keys of maps."""
+        match key:
+            case str() | bytes():
+                pass
+            case _ if size > MAX_WEAK_KEYS:
+                raise ValueError(
+                    f"{where} has a key of type {type(key).__name__}; "
+                    f"in a dict of more than {MAX_WEAK_KEYS} items all keys are str or bytes"
+                )
+            case int() if not -(2**64) <= key < 2**64:
+                raise ValueError(f"{where} has an int beyond 64 bits for a key")
+            case float() if isnan(key):
+                raise ValueError(f"{where} has NaN for a key, which equals no other")
+            case _:
+                self.check(key, f"the key {key!r} of {where}", 0)
 
 
 def _check_datetime(value: datetime, where: str) -> None:

@@ -94,9 +94,9 @@ class FrameBuffer:
         self._limit = limit
         self._data = bytearray()
 
-    def __bool__(self) -> bool:
-        """Whether the beginning of a frame waits for its rest."""
-        return bool(self._data)
+    def __len__(self) -> int:
+        """How much of an unfinished frame it holds, in bytes."""
+        return len(self._data)
 
     @property
     def announced(self) -> int:
@@ -150,7 +150,8 @@ def encode_greeting(identity: Identity) -> bytes:
 
 def encode_farewell(reason: str) -> bytes:
     """The frame with which an acceptor closes a connection that it cannot serve now."""
-    return frame(cbor2.dumps([reason[:MAX_REASON_LENGTH]]))
+    shown = "".join(each if each.isprintable() else "?" for each in reason)
+    return frame(cbor2.dumps([shown[:MAX_REASON_LENGTH]]))
 
 
 def size_of(message: Request | Reply) -> int:
@@ -441,7 +442,8 @@ def _bool(item: Any) -> bool:
 
 
 def _text(item: Any, limit: int) -> str:
-    if type(item) is str and len(item) <= limit:
+    # It is shown to people, in a terminal.
+    if type(item) is str and len(item) <= limit and item.isprintable():
         return item
     raise ProtocolError(f"expected a text of at most {limit} characters, not {_shown(item)}")
 

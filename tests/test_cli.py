@@ -293,3 +293,26 @@ def test_the_demo_is_coloured_in_a_terminal(terminal: tuple[int, int]) -> None:
             shown += os.read(ours, 4096)
         assert process.wait(timeout=30) == 0
     assert b"\x1b[" in shown
+
+
+def test_closed_output_is_no_bug() -> None:
+    for closed in (">&-", ">&- 2>&-", "<&- >&-"):
+        command = f"{sys.executable} -m paxoskv demo {closed}"
+        done = subprocess.run(
+            ["sh", "-c", command], stderr=subprocess.PIPE, timeout=30, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+
+
+def test_what_would_move_the_cursor_is_escaped_in_a_terminal(terminal: tuple[int, int]) -> None:
+    ours, theirs = terminal
+    script = (
+        "from paxoskv.cli.output import show_entry\nfrom paxoskv import Entry\n"
+        "show_entry(Entry('k\\x9b31mX', 0, '\\x9b2J \\u202e \\x7f \U0001f600'), False)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=theirs) as process:
+        assert process.wait(timeout=30) == 0
+    shown = os.read(ours, 4096).decode()
+    for harmful in ("\x9b", "\u202e", "\x7f"):
+        assert harmful not in shown

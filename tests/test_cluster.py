@@ -15,6 +15,7 @@ from paxoskv.identity import Address, Identity, new_cluster
 from paxoskv.server import listen, serve
 from paxoskv.status import cluster_status
 from paxoskv.storage.memory import MemoryStore
+from paxoskv.wire import encode_greeting
 
 
 @asynccontextmanager
@@ -138,4 +139,46 @@ async def test_the_status_of_one_that_is_silent() -> None:
             assert status.acceptors[0].problem
             status = await cluster_status([silent, *cluster.addresses], 0.5)
             assert status.available
+        nursery.cancel_scope.cancel()
+
+
+async def test_members_that_swapped_their_addresses_are_found() -> None:
+    addresses = free_addresses(3)
+    identities = new_cluster(addresses)
+    async with trio.open_nursery() as nursery:
+        third = trio.CancelScope()
+
+        async def run_third() -> None:
+            with third:
+                await serve(identities[2], MemoryStore(), await listen(addresses[2]))
+
+        nursery.start_soon(run_third)
+        for identity, address in zip(identities[:2], addresses[1::-1], strict=True):
+            await nursery.start(serve, identity, MemoryStore(), await listen(address))
+        for given in ([0, 1, 2], [2], [0, 2], [1]):
+            async with open_kv([str(addresses[k]) for k in given], timeout=5) as kv:
+                await kv.put("foo", given)
+        async with open_kv([str(address) for address in addresses[::-1]], timeout=5) as kv:
+            await kv.put("foo", 1)
+            third.cancel()
+            await kv.put("foo", "two of three are enough")
+        nursery.cancel_scope.cancel()
+
+
+async def test_r12_greetings_of_ever_new_clusters_grow_nothing() -> None:
+    async with trio.open_nursery() as nursery:
+        listeners = await listen(Address("127.0.0.1", 0))
+        here = Address(*listeners[0].socket.getsockname())
+
+        async def greets_anew(stream: trio.SocketStream) -> None:
+            (identity, *_) = new_cluster([here, *(Address("127.0.0.1", k) for k in range(1, 15))])
+            await stream.send_all(encode_greeting(identity))
+
+        nursery.start_soon(trio.serve_listeners, greets_anew, listeners)
+        nobody = [str(address) for address in free_addresses(2)]
+        async with open_kv([str(here), *nobody], timeout=1.5) as kv:
+            with pytest.raises(paxoskv.Unavailable):
+                await kv.get("foo")
+            assert len(kv._client._cluster._candidates) <= 3
+            assert trio.lowlevel.current_statistics().tasks_living < 200
         nursery.cancel_scope.cancel()

@@ -21,7 +21,7 @@ from paxoskv import Entry, open_kv
 from paxoskv.limits import AWAY
 from paxoskv.paxos.messages import Instance
 from paxoskv.status import cluster_status
-from paxoskv.storage.directory import STORE, hold_directory, init_cluster
+from paxoskv.storage.directory import IDENTITY_FILE, STORE, hold_directory, init_cluster
 from paxoskv.values import to_entry
 
 CYCLES = int(os.environ.get("PAXOSKV_KILL_CYCLES", "10"))
@@ -257,3 +257,27 @@ async def test_an_acceptor_that_was_stopped_learns_what_it_missed() -> None:
         await trio.sleep(3)
         store = await alone(acceptors[1])
         assert store["foo"] == Entry("foo", 299, 299)
+
+
+async def test_r10_an_identity_that_was_cut_to_fewer_members_is_refused() -> None:
+    async with acceptor_processes(3) as acceptors:
+        await acceptors[0].end()
+        file = acceptors[0].directory / IDENTITY_FILE
+        text = file.read_text()
+        own = re.search(r'acceptor = "(\w+)"', text)
+        assert own is not None
+        head, *members = text.split("[[members]]")
+        (mine,) = [member for member in members if own[1] in member]
+        file.write_text(head.replace("acceptors = 3", "acceptors = 1") + "[[members]]" + mine)
+        with pytest.raises(RuntimeError, match="of other members"):
+            await acceptors[0].start_again()
+
+
+async def test_a_status_of_a_store_that_was_moved_ends_nothing() -> None:
+    async with acceptor_processes(1) as (acceptor,):
+        store = acceptor.directory / STORE
+        store.rename(store.with_name("moved"))
+        for _ in range(2):
+            await cluster_status([acceptor.address], 0.5)
+            assert acceptor.process.poll() is None
+        store.with_name("moved").rename(store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paxoskv.errors import ProtocolError
-from paxoskv.paxos.acceptor import Acceptor
+from paxoskv.paxos.acceptor import Acceptor, Register
 from paxoskv.paxos.appender import Appender
 from paxoskv.paxos.messages import (
     Accept,
@@ -26,6 +26,7 @@ from paxoskv.paxos.operation import Done, Latest, Pause
 from paxoskv.paxos.proposer import Ballots, Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
+from paxoskv.storage.memory import MemoryStore
 
 from .pure import Acceptors
 
@@ -255,3 +256,36 @@ def test_a_version_pushed_to_the_highest_ballot_is_of_no_consequence_to_others()
     )
     assert Ballots(ME).above(Ballot(0, b"")) == Ballot(1, ME)
     assert isinstance(acceptor.handle(Prepare(Instance("foo", 1), Ballot(1, ME))), Promise)
+
+
+def test_an_acceptor_that_takes_back_its_report_ends_only_the_operation() -> None:
+    """After a reconnect a batch is asked again, and a liar may answer it differently."""
+    ballots = Ballots(ME)
+    proposer = Proposer(Instance("foo", 0), ballots.proposal(b"x"), THREE, ballots)
+    prepare = proposer.ask()
+    assert isinstance(prepare, Prepare)
+    lie = Vote(prepare.ballot, Proposal(ProposalId(OTHER, 1), b"lie"))
+    proposer.receive(A, Promise(lie, 0))
+    proposer.receive(A, Promise(None, 0))
+    assert isinstance(proposer.receive(B, Promise(None, 0)), Accept)
+    with pytest.raises(ProtocolError, match="two votes at one ballot"):
+        proposer.receive(A, Voted(0))
+
+
+def test_looking_for_the_latest_never_walks_over_promises() -> None:
+    asked: list[int] = []
+
+    class Watched(MemoryStore):
+        __slots__ = ()
+
+        def below(self, key: str, ver: int) -> tuple[int, Register] | None:
+            asked.append(ver)
+            return super().below(key, ver)
+
+    acceptor = Acceptor(Watched())
+    vote = Vote(Ballot(1, ME), Proposal(ProposalId(ME, 1), b"x"))
+    acceptor.handle(Accept(Instance("foo", 3), *vote))
+    for ver in range(4, 50):
+        acceptor.handle(Prepare(Instance("foo", ver), Ballot(1, ME)))
+    assert acceptor.handle(Find("foo", 2**53)) == Found(3, vote, 3)
+    assert asked == [4]

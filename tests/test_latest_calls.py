@@ -387,3 +387,56 @@ async def test_the_last_version_is_the_end() -> None:
         assert await kv.get("foo") == Entry("foo", 2**53 - 1, "last")
         with pytest.raises(paxoskv.TooLarge, match="no version"):
             await kv.put("foo", 1)
+
+
+async def test_an_update_fails_only_on_a_value_that_is_up_to_date() -> None:
+    def withdraw(balance: int) -> int:
+        if balance < 50:
+            raise ValueError(f"insufficient: {balance}")
+        return balance - 50
+
+    async with (
+        open_local_cluster() as cluster,
+        open_kv(cluster.addresses) as one,
+        open_kv(cluster.addresses) as other,
+    ):
+        await one.put("balance", 0)
+        await other.put("balance", 200)
+        assert await one.update("balance", withdraw) == Entry("balance", 2, 150)
+        await other.put("balance", 7)
+        with pytest.raises(ValueError, match="insufficient: 7"):
+            await one.update("balance", withdraw)
+        assert await other.get("balance") == Entry("balance", 3, 7)
+
+
+async def test_open_keys_of_a_page_are_finished_together() -> None:
+    async with open_local_cluster() as cluster:
+        for number in range(200):
+            who = bytes(15) + b"1"
+            proposal = Proposal(ProposalId(who, number + 1), encode_value(number))
+            vote = Vote(Ballot(1, who), proposal)
+            register = Register(vote.ballot, vote)
+            cluster._stores[0].save(f"{number:03}", Summary(top=0), {0: register})
+        cluster.stop(1)
+        async with open_kv(cluster.addresses) as kv:
+            assert len([entry async for entry in kv.scan()]) == 200
+            assert kv.rounds < 40
+
+
+async def test_an_undecodable_value_is_named_and_hides_no_other() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        for key in "abc":
+            await kv.put(key, key)
+        await kv._client.rounds.send_commits()
+        for store in cluster._stores:
+            foreign = Proposal(ProposalId(b"f" * 16, 1), b"\xff")
+            store.save("b", Summary(1, 0, (0, 1)), {1: Register(chosen=foreign)})
+        seen: list[str] = []
+        scan = kv.scan()
+        while len(seen) < 3:
+            try:
+                seen.append((await anext(scan)).key)
+            except paxoskv.ProtocolError as error:
+                assert "'b' version 1" in str(error)  # noqa: PT017 - the others must not raise
+                seen.append("bad")
+        assert seen == ["a", "bad", "c"]

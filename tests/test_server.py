@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import cbor2
 import pytest
@@ -186,3 +186,25 @@ async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyP
                 while True:
                     await stream.send_all(read)
         assert await kv.set("foo", 0, 5) == paxoskv.Entry("foo", 0, 5)
+
+
+async def test_r12_unfinished_frames_have_a_limit_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "MAX_UNFINISHED_BYTES", 3_000_000)
+    begun = (16 * limits.MIB).to_bytes(4, "big") + bytes(1_000_000)
+    async with open_local_cluster(1) as cluster, open_kv(cluster.addresses) as kv:
+        async with AsyncExitStack() as stack:
+            streams = [
+                await stack.enter_async_context(connected(cluster.addresses[0])) for _ in range(4)
+            ]
+            with trio.fail_after(10):
+                for stream in streams:
+                    with suppress(trio.BrokenResourceError):
+                        await stream.send_all(begun)
+                assert await is_dropped(streams[3])
+            assert await kv.put("small", 1) == paxoskv.Entry("small", 0, 1)
+        with trio.fail_after(10):
+            # What was dropped counts no more.
+            for ver in range(4):
+                assert (await kv.set("big", ver, b"x" * limits.MAX_VALUE_BYTES)).ver == ver

@@ -166,3 +166,11 @@ def test_versions() -> None:
     for wrong in (True, 1.0, "1", None):
         with pytest.raises(TypeError):
             check_version(wrong)
+
+
+def test_lists_that_share_a_list_many_times_over_are_refused_in_time() -> None:
+    value: list[object] = []
+    for _ in range(60):
+        value = [value, value]
+    with pytest.raises(TooLarge, match="so many items"):
+        encode_value(value)

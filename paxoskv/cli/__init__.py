@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from pathlib import Path
 
 import click
 
@@ -45,7 +46,8 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done, 1 nothing there, 2 wrong usage, 3 version taken,
-    4 unavailable, 5 compacted, 6 another error, 70 a bug.
+    4 unavailable, 5 compacted, 6 another error, 70 a bug, 130 interrupted, 141 nobody
+    reads the output any more.
     """  # noqa: D301 - click wants the control character: do not wrap what follows
 
 
@@ -55,6 +57,9 @@ for _command in (init, serve, get, put, set_, propose, delete, history, scan, st
 
 def main() -> None:
     """Run the command line, and exit with the code that tells what happened."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before we began
+            setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115
     sys.exit(_run())
 
 

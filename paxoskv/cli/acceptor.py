@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -73,8 +74,15 @@ def serve(directory: Path, listen_on: Address | None, memory: bool, keep: int) -
     is ready, the last line on standard error is `listening on HOST:PORT`.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    _raise_file_limit()
     with hold_directory(directory) as held, unwrapped():
         trio.run(_serve, held, listen_on or held.identity.address, memory, keep)
+
+
+def _raise_file_limit() -> None:
+    """Connections and tables together may be more than what a process is given at first."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(directory: Directory, address: Address, memory: bool, keep: int) -> None:

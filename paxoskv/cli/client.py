@@ -77,7 +77,7 @@ def propose(
     show_entry(_call(cluster, timeout, lambda kv: kv.propose(key, ver, value)), as_json)
 
 
-@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.command()
 @click.argument("key", type=KEY)
 @click.option("--ver", type=VERSION, metavar="VER", help="The version to read; else the latest.")
 @_client_options
@@ -103,7 +103,7 @@ def put(key: str, value: Any, cluster: list[str], timeout: float, as_json: bool)
     show_entry(_call(cluster, timeout, lambda kv: kv.put(key, value)), as_json)
 
 
-@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.command()
 @click.argument("key", type=KEY)
 @_client_options
 def delete(key: str, cluster: list[str], timeout: float, as_json: bool) -> None:
@@ -115,7 +115,7 @@ def delete(key: str, cluster: list[str], timeout: float, as_json: bool) -> None:
         show_entry(entry, as_json)
 
 
-@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.command()
 @click.argument("key", type=KEY)
 @_client_options
 def history(key: str, cluster: list[str], timeout: float, as_json: bool) -> int:
@@ -128,7 +128,7 @@ def history(key: str, cluster: list[str], timeout: float, as_json: bool) -> int:
     return 0 if entries else EXIT_NOTHING
 
 
-@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.command()
 @click.argument("prefix", type=PREFIX, default="")
 @click.option("--after", type=PREFIX, metavar="KEY", help="Begin after this key.")
 @click.option("--limit", type=click.IntRange(0), metavar="N", help="Print at most so many.")

@@ -87,9 +87,11 @@ def jsonable(value: Any) -> Any:
 
 
 def _dump(item: Any) -> str:
-    """JSON in one line, in the characters that standard output can take."""
-    readable = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    return json.dumps(item, ensure_ascii=not readable, separators=(",", ":"))
+    """JSON in one line, in characters that standard output can take and that do no harm there."""
+    text = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+    if sys.stdout.encoding.lower().replace("-", "") == "utf8" and text.isprintable():
+        return text
+    return json.dumps(item, separators=(",", ":"))
 
 
 def _strange(key: str) -> bool:

@@ -245,7 +245,8 @@ class Acceptor:
         summary = self._store.summary(key)
         if below <= summary.floor and summary.chosen:
             return self._compacted(key, summary)
-        found = self._store.below(key, below)
+        # Above the top are promises at most, and these may be many.
+        found = self._store.below(key, min(below, summary.top + 1))
         if found is None:
             return Found(NO_TOP, None, summary.top)
         ver, register = found

@@ -217,8 +217,12 @@ class Proposer:
 
     def _learn(self, acceptor: AcceptorId, vote: Vote | None) -> None:
         known = self._votes.get(acceptor)
-        if vote is not None and (known is None or vote.ballot > known.ballot):
+        if vote is None:
+            return
+        if known is None or vote.ballot > known.ballot:
             self._votes[acceptor] = vote
+        elif vote.ballot == known.ballot and vote.proposal != known.proposal:
+            raise ProtocolError("an acceptor shows two votes at one ballot")
 
     def _enter(self, phase: _Phase) -> None:
         self._phase = phase
@@ -257,7 +261,8 @@ class Proposer:
 
     def _pause(self) -> Pause:
         """Another proposer is at work: leave it a growing, random while to finish."""
-        assert self._refused, "a quorum without a refusal always decides something"
+        if not self._refused:
+            raise ProtocolError("the acceptors contradict what they said before")
         self._pausing = True
         self._lost += 1
         return Pause(0.0, min(2.0**self._lost, MAX_PAUSE_ROUND_TRIPS))

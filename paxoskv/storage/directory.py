@@ -200,7 +200,7 @@ def _id(text: str) -> bytes:
 
 
 def _write_file(path: Path, text: str) -> None:
-    with path.open("x") as file:
+    with path.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -138,7 +138,8 @@ class DiskStore:
             made = self._load(_IDENTITY, owner)
             if isinstance(made, list) and made[:1] == [FORMAT]:
                 raise DirectoryError(
-                    f"{self._path} is the store of another acceptor; put back the one that was here"
+                    f"{self._path} is the store of another acceptor, or of other members; put back "
+                    "the one that was here, or its acceptor.toml"
                 )
             raise DirectoryError(
                 f"{self._path} was made by another version of paxoskv; run that one"
@@ -210,7 +211,8 @@ class DiskStore:
     def statistics(self) -> tuple[int, int]:
         """The number of keys with a summary, and the size of all files in bytes."""
         self._check()
-        return self._count, sum(map(_size, self._path.iterdir()))
+        with _told(self._path):
+            return self._count, sum(map(_size, self._path.iterdir()))
 
     # --- Writing ----------------------------------------------------------------------
 
@@ -325,7 +327,8 @@ class DiskStore:
 
 
 def _owner(identity: Identity) -> bytes:
-    return cbor2.dumps([FORMAT, identity.cluster, identity.acceptor])
+    members = sorted(member.id for member in identity.members)  # their addresses may change
+    return cbor2.dumps([FORMAT, identity.cluster, identity.acceptor, members])
 
 
 def _summary_key(key: str) -> bytes:
