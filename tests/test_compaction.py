@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paxoskv.errors import ProtocolError
+from paxoskv.limits import MAX_MISSED_KEYS
 from paxoskv.paxos.acceptor import Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
     Accept,
@@ -216,3 +217,13 @@ def test_history_ends_where_versions_were_dropped() -> None:
         below = found.ver
     assert seen == [Latest(3, proposals[3]), Latest(2, proposals[2])]
     assert isinstance(found, Compacted)
+
+
+def test_r12_missed_keys_are_noted_up_to_a_limit() -> None:
+    acceptor = Acceptor(MemoryStore())
+    for number in range(MAX_MISSED_KEYS):
+        acceptor.handle(Commit(Instance(f"key {number}", 0), P.id, None))
+    assert not acceptor.missed_too_many
+    acceptor.handle(Commit(Instance("one more", 0), P.id, None))
+    assert acceptor.missed_too_many
+    assert len(acceptor.missed) == MAX_MISSED_KEYS

@@ -5,27 +5,35 @@ from __future__ import annotations
 import pytest
 
 from paxoskv.errors import ProtocolError
+from paxoskv.limits import MAX_REMEMBERED_BYTES, MIB
 from paxoskv.paxos.acceptor import Acceptor, Register
 from paxoskv.paxos.appender import Appender
 from paxoskv.paxos.messages import (
+    NO_TOP,
     Accept,
     Ballot,
     Compacted,
     Find,
     Found,
     Instance,
+    Page,
     Prepare,
     Promise,
     Proposal,
     ProposalId,
+    Read,
     Refusal,
+    Scan,
     Vote,
     Voted,
+    answers,
 )
 from paxoskv.paxos.operation import Done, Latest, Pause
 from paxoskv.paxos.proposer import Ballots, Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
+from paxoskv.paxos.scanner import Scanner
+from paxoskv.remembered import Remembered
 from paxoskv.storage.memory import MemoryStore
 
 from .pure import Acceptors
@@ -33,6 +41,7 @@ from .pure import Acceptors
 ME, OTHER = b"m" * 16, b"o" * 16
 A, B, C = (letter.encode() * 16 for letter in "ABC")
 THREE = Quorums(3)
+KNOWN = Proposal(ProposalId(OTHER, 1), b"x")
 
 
 def find(acceptors: Acceptors, answering: str, *, finishing: bool = False) -> Latest | None:
@@ -289,3 +298,73 @@ def test_looking_for_the_latest_never_walks_over_promises() -> None:
         acceptor.handle(Prepare(Instance("foo", ver), Ballot(1, ME)))
     assert acceptor.handle(Find("foo", 2**53)) == Found(3, vote, 3)
     assert asked == [4]
+
+
+# --- scan ----------------------------------------------------------------------------------
+
+
+def page(keys: str, *, more: bool) -> Page:
+    """A page that shows these keys as known to be chosen, at version 0."""
+    return Page(tuple((key, 0, KNOWN) for key in keys), more)
+
+
+def test_r6_a_merged_page_ends_where_the_shortest_unfinished_one_does() -> None:
+    scanner = Scanner("", "", THREE)
+    assert scanner.ask() == Scan("", "")
+    assert scanner.receive(A, page("abc", more=True)) is None
+    done = scanner.receive(B, page("adef", more=True))
+    # What A has at d and beyond is not known yet.
+    assert isinstance(done, Done)
+    assert (list(done.result.settled), done.result.open, done.result.after) == (
+        ["a", "b", "c"],
+        [],
+        "c",
+    )
+
+
+def test_r6_a_page_that_is_the_last_cuts_nothing() -> None:
+    scanner = Scanner("", "", THREE)
+    scanner.receive(A, page("ab", more=False))
+    done = scanner.receive(B, page("acd", more=True))
+    assert isinstance(done, Done)
+    assert (list(done.result.settled), done.result.after) == (["a", "b", "c", "d"], "d")
+    scanner = Scanner("", "d", THREE)
+    scanner.receive(A, page("", more=False))
+    done = scanner.receive(B, page("e", more=False))
+    assert isinstance(done, Done)
+    assert (list(done.result.settled), done.result.after) == (["e"], None)
+
+
+def test_r6_a_key_that_one_page_leaves_open_is_looked_up_by_itself() -> None:
+    scanner = Scanner("", "", THREE)
+    vote = Vote(Ballot(1, OTHER), Proposal(ProposalId(OTHER, 1), b"x"))
+    scanner.receive(A, Page((("a", 3, vote),), more=False))
+    done = scanner.receive(B, page("a", more=False))
+    assert isinstance(done, Done)
+    assert (done.result.settled, done.result.open) == ({}, ["a"])
+
+
+def test_a_page_that_no_acceptor_would_give_answers_nothing() -> None:
+    asked = Scan("b", "b1")
+    assert answers(Page((("b2", 0, KNOWN), ("b3", 0, KNOWN)), more=True), asked)
+    for keys in (["a"], ["b1"], ["b0"], ["b3", "b2"], ["b2", "b2"]):
+        assert not answers(Page(tuple((key, 0, KNOWN) for key in keys), more=False), asked)
+    assert not answers(Page((), more=True), asked), "it would be asked for ever"
+    assert not answers(Found(7, KNOWN, 7), Find("foo", 7))
+    assert not answers(Found(NO_TOP, KNOWN, 7), Find("foo", 7))
+    assert not answers(Compacted(6, KNOWN, 7), Find("foo", 7))
+    assert not answers(Compacted(6, KNOWN, 7), Read(Instance("foo", 6)))
+
+
+def test_r12_a_client_remembers_a_bounded_amount() -> None:
+    remembered = Remembered()
+    value = bytes(MIB)
+    for number in range(100):
+        proposal = Proposal(ProposalId(ME, number + 1), value)
+        remembered.learn(f"key {number}", Latest(5, proposal))
+    known = [number for number in range(100) if remembered.get(f"key {number}")]
+    assert known == list(range(100 - len(known), 100))
+    assert 0 < len(known) * MIB <= MAX_REMEMBERED_BYTES
+    # A lower version that turns up late does not count.
+    remembered.learn("key 99", Latest(4, KNOWN))
+    assert remembered.get("key 99") == Latest(5, proposal)
