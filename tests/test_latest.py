@@ -347,7 +347,7 @@ def test_r6_a_key_that_one_page_leaves_open_is_looked_up_by_itself() -> None:
 def test_a_page_that_no_acceptor_would_give_answers_nothing() -> None:
     asked = Scan("b", "b1")
     assert answers(Page((("b2", 0, KNOWN), ("b3", 0, KNOWN)), more=True), asked)
-    for keys in (["a"], ["b1"], ["b0"], ["b3", "b2"], ["b2", "b2"]):
+    for keys in (["a"], ["c"], ["b1"], ["b0"], ["b3", "b2"], ["b2", "b2"]):
         assert not answers(Page(tuple((key, 0, KNOWN) for key in keys), more=False), asked)
     assert not answers(Page((), more=True), asked), "it would be asked for ever"
     assert not answers(Found(7, KNOWN, 7), Find("foo", 7))
