@@ -60,6 +60,27 @@ def model(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """Run the deterministic simulation; options after ``--``: ``--seeds 1000``, ``--seed N``."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.simulation", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Real processes, killed, stopped and cut off; options after ``--``: ``--seconds 60``."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the rules one by one; each break must be caught. It takes a while."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure duels; options after ``--`` go to ``python -m bench.duel``."""
     session.install(".[bench]")

@@ -19,9 +19,6 @@ def _fast(who: int) -> Accept:
 SMALL: Final[Mapping[str, Config]] = {
     "two sets": Config([Set(0, b"x"), Set(0, b"y")], attempts=1),
     "a set and a get of the latest": Config([Set(0), GetLatest()], attempts=1),
-    "a set and a get among what was left behind": Config(
-        [Set(0), Get(0)], attempts=1, cast=[(0, "A")]
-    ),
     "a put and a set of what is compacted": Config(
         [Put(remembered=0), Set(0)], attempts=1, keep=1, commits=True, cast=[(0, "AB")]
     ),
@@ -39,6 +36,9 @@ SMALL: Final[Mapping[str, Config]] = {
 """Explored in every run of the tests."""
 
 LARGE: Final[Mapping[str, Config]] = {
+    "a set and a get among what was left behind": Config(
+        [Set(0), Get(0)], attempts=1, cast=[(0, "A")]
+    ),
     "two sets, two attempts each": Config([Set(0, b"x"), Set(0, b"y")], attempts=2),
     "three sets": Config([Set(0, b"x"), Set(0, b"y"), Set(0, b"z")], attempts=1),
     "a put and a set with a gap": Config([Put(remembered=0), Set(2)], attempts=1, cast=[(0, "AB")]),

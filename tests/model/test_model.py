@@ -13,7 +13,7 @@ from paxoskv.paxos.messages import Accept, AcceptorId, Proposal, Sight, Vote, Vo
 from paxoskv.paxos.proposer import Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 
-from .configs import SMALL
+from .configs import LARGE, SMALL
 from .explore import explore
 
 
@@ -86,6 +86,6 @@ def test_what_is_broken_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(owner, attribute, broken)
-    found = explore(SMALL[name], most=60_000)
+    found = explore({**SMALL, **LARGE}[name], most=60_000)
     assert found.violation is not None
     assert found.violation[0]

@@ -1,0 +1,140 @@
+"""A simulated disk: what is not flushed is lost in a crash, or only its end is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import NamedTuple
+
+import trio
+
+from paxoskv.errors import StoreError
+from paxoskv.paxos.acceptor import Register, Summary
+from paxoskv.storage.memory import MemoryStore
+
+
+class Save(NamedTuple):
+    """The arguments of one :meth:`Store.save`."""
+
+    key: str
+    summary: Summary
+    registers: dict[int, Register]
+
+
+class Disk:
+    """What one acceptor has on disk, whatever becomes of its process.
+
+    Args:
+        rng: where it is drawn from how long a flush takes, and what a crash leaves.
+        flush_time: how long one usually takes, on average.
+        on_durable: is told of each save, in order, once it cannot be lost any more.
+
+    Attributes:
+        flush_time: how long a flush takes at the moment, on average.
+        full: whether flushes fail, and mostly saves.
+    """
+
+    def __init__(self, rng: Random, flush_time: float, on_durable: Callable[[Save], None]) -> None:
+        self.rng = rng
+        self.usual_flush_time = self.flush_time = flush_time
+        self.full = False
+        self._on_durable = on_durable
+        self._durable = MemoryStore()
+
+    def open(self) -> Store:
+        """What a process that starts now finds on it."""
+        return Store(self)
+
+    def keep(self, saves: list[Save]) -> None:
+        """Make saves durable."""
+        for save in saves:
+            self._durable.save(*save)
+            self._on_durable(save)
+
+    def durable(self) -> MemoryStore:
+        """What is durable."""
+        return self._durable
+
+
+class Store(MemoryStore):
+    """A store of one process, on a disk.
+
+    Attributes:
+        saved: how many saves there were.
+        flushed: how many of these are durable.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__()
+        self.saved = self.flushed = 0
+        self._disk = disk
+        self._unflushed: list[Save] = []
+        self._failure: StoreError | None = None
+        self._crashed = trio.Event()
+        self._read()
+
+    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+        """Save, so that it can be read at once, and is durable after the next flush."""
+        self._check()
+        if self._disk.full and self._disk.rng.random() < 0.75:
+            raise self._fail()
+        super().save(key, summary, registers)
+        self._unflushed.append(Save(key, summary, dict(registers)))
+        self.saved += 1
+
+    def flush(self) -> None:
+        """Only :meth:`flush_in_time` does; simulated time does not pass in threads."""
+        raise AssertionError("a flush must take simulated time")
+
+    async def flush_in_time(self) -> None:
+        """Make durable what is saved by now. It takes a while, and others save meanwhile."""
+        self._check()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        disk = self._disk
+        saved, count = self.saved, len(self._unflushed)
+        if disk.flush_time:
+            # A crash ends it at once, for the process that waits is no more.
+            with trio.move_on_after(disk.rng.expovariate(1.0) * disk.flush_time):
+                await self._crashed.wait()
+        self._check()
+        if disk.full:
+            raise self._fail()
+        self._keep(count)
+        self.flushed = saved
+
+    def reload(self) -> None:
+        """After a failure: forget what is in memory, and read the disk again."""
+        if self._crashed.is_set() or self._disk.full:
+            raise StoreError("no space left on device")
+        self._tear()
+        self._failure = None
+        self._read()
+        self.flushed = self.saved
+
+    def crash(self) -> None:
+        """The process ends: of what was not flushed the disk has a part, or nothing."""
+        self._tear()
+        self._failure = StoreError("the process is no more")
+        self._crashed.set()
+
+    def _read(self) -> None:
+        durable = self._disk.durable()
+        self._summaries = durable._summaries.copy()
+        self._registers = {key: each.copy() for key, each in durable._registers.items()}
+
+    def _tear(self) -> None:
+        rng, count = self._disk.rng, len(self._unflushed)
+        self._keep(rng.choice((0, rng.randint(0, count), count)))
+        self._unflushed.clear()
+
+    def _keep(self, count: int) -> None:
+        kept, self._unflushed = self._unflushed[:count], self._unflushed[count:]
+        self._disk.keep(kept)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self) -> StoreError:
+        self._failure = StoreError("no space left on device")
+        return self._failure

@@ -1,0 +1,111 @@
+"""Where the real code meets the simulated world: the only place that replaces anything.
+
+The real code asks for four things from outside: TCP connections, a thread to flush in, random
+ids, and the order in which trio runs its tasks. Each is replaced for the time of a run, under
+the name by which the code finds it, and a name that is gone is an error.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any
+
+import trio
+
+import paxoskv.catchup
+import paxoskv.identity
+import paxoskv.link
+import paxoskv.server
+from paxoskv.identity import Address
+
+from .disk import Store
+from .network import Network, Stream
+
+HERE: ContextVar[str] = ContextVar("HERE")
+"""On which host a task runs; its child tasks run there as well."""
+
+
+@contextmanager
+def simulated(network: Network, seed: str) -> Iterator[None]:
+    """Let the real code, and trio's scheduler, run in the simulated world of a seed."""
+
+    async def open_tcp_stream(host: str, port: int) -> Stream:
+        return await network.connect(HERE.get(), Address(host, port))
+
+    async def run_sync(function: Callable[[], None]) -> None:
+        store = function.__self__  # type: ignore[attr-defined]
+        assert isinstance(store, Store), "only a flush goes to a thread"
+        with trio.CancelScope(shield=True):
+            await store.flush_in_time()
+
+    ids = random.Random(f"{seed} ids")
+    jitter = random.Random(f"{seed} jitter of catching up")
+    for module in (paxoskv.link, paxoskv.server):
+        assert vars(module)["trio"] is trio, "it finds streams and threads by another name"
+    with ExitStack() as stack:
+        for owner, name, double in (
+            (trio, "open_tcp_stream", open_tcp_stream),
+            (trio.to_thread, "run_sync", run_sync),
+            (paxoskv.identity, "secrets", SimpleNamespace(token_bytes=ids.randbytes)),
+            (paxoskv.catchup, "Random", lambda: random.Random(jitter.random())),
+        ):
+            stack.enter_context(replaced(owner, name, double))
+        stack.enter_context(_scheduled(f"{seed} scheduler"))
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, double: object) -> Iterator[None]:
+    """Replace an attribute, which must be there, for the time of a block."""
+    original = getattr(owner, name)
+    setattr(owner, name, double)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+@contextmanager
+def _scheduled(seed: str) -> Iterator[None]:
+    """Let the seed decide in which order trio runs its tasks.
+
+    There is no public way; hypothesis and pytest-trio use these private names as well.
+    """
+    run = trio._core._run
+    assert isinstance(run._r, random.Random)
+    assert isinstance(run._ALLOW_DETERMINISTIC_SCHEDULING, bool)
+    state = run._r.getstate()
+    run._r.seed(seed)
+    try:
+        with replaced(run, "_ALLOW_DETERMINISTIC_SCHEDULING", True):
+            yield
+    finally:
+        run._r.setstate(state)
+
+
+class OrderedNames:
+    """A set of names in the order in which they came, as an acceptor keeps its missed keys.
+
+    The order of a ``set`` of ``str`` is another one in each process.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+
+    def add(self, name: str) -> None:
+        """Put a name in."""
+        self._names[name] = None
+
+    def discard(self, name: str) -> None:
+        """Take it out."""
+        self._names.pop(name, None)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
