@@ -196,8 +196,8 @@ class KV:
             key: the key.
             function: is given the latest value (None: there is none, or it is deleted), and
                 returns the next. It runs in the caller's task, once more for each version
-                that another writer wins. What it raises ends the call, and nothing was
-                written.
+                that another writer wins. What it raises of a value that was looked up in
+                this call ends the call, and nothing was written.
 
         Returns:
             The entry that was written.
