@@ -94,7 +94,7 @@ def hold_directory(path: Path) -> Iterator[Directory]:
                 f"{path} is in use by another process; stop that one first"
             ) from None
         try:
-            identity = _read_identity(lock.read())
+            identity = _read_identity(file, lock.read())
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DirectoryError(
                 f"{file} is damaged ({error}); copy it again from where `paxoskv init` made it"
@@ -176,11 +176,12 @@ acceptors = {len(identity.members)}
 {members}"""
 
 
-def _read_identity(data: bytes) -> Identity:
+def _read_identity(file: Path, data: bytes) -> Identity:
     table: dict[str, Any] = tomllib.loads(data.decode())
     if table["format"] != FORMAT:
-        raise ValueError(
-            f"its format is {table['format']!r}, and this release of paxoskv reads {FORMAT}"
+        raise DirectoryError(
+            f"{file} has format {table['format']!r}, and this release of paxoskv reads {FORMAT}; "
+            "run the release that made it"
         )
     members = tuple(
         Member(_id(member["id"]), parse_address(member["address"])) for member in table["members"]

@@ -1,6 +1,6 @@
 """What may go wrong in this code, one break at a time, and what it would do in production.
 
-Each break is the smallest change that breaks one rule of ``docs/protocol.md`` in a way that
+Each break is the smallest change that breaks one of the rules R1 to R12, or a limit, in a way that
 would look right, mostly: the kind of bug that a review lets pass.
 """
 
