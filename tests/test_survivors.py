@@ -15,7 +15,7 @@ from paxoskv import WrongCluster, wire
 from paxoskv.catchup import _Learner
 from paxoskv.client import Client
 from paxoskv.cluster import Cluster
-from paxoskv.errors import StoreError
+from paxoskv.errors import DirectoryError, StoreError
 from paxoskv.identity import Address, new_cluster
 from paxoskv.limits import (
     MAX_BATCH_BYTES,
@@ -250,6 +250,16 @@ async def test_r10_all_acceptors_of_a_cluster_name_the_same_members() -> None:
         nursery.cancel_scope.cancel()
 
 
+def test_r10_the_store_of_an_acceptor_with_other_members_is_refused(tmp_path: Path) -> None:
+    identity = new_cluster([Address("127.0.0.1", port) for port in (1, 2, 3)])[0]
+    DiskStore.create(tmp_path / "store", identity)
+    fewer = identity._replace(members=identity.members[:2])
+    with pytest.raises(DirectoryError, match="of other members"):
+        DiskStore(tmp_path / "store", fewer)
+    moved = [member._replace(address=NOBODY) for member in identity.members]
+    DiskStore(tmp_path / "store", identity._replace(members=tuple(moved))).close()
+
+
 # --- R12 -----------------------------------------------------------------------------------
 
 
@@ -284,7 +294,7 @@ async def test_r12_an_acceptor_is_owed_few_bytes_also_in_few_frames() -> None:
     ours, _theirs = memory_stream_pair()  # it takes everything, and answers nothing
     large = Accept(FOO, Ballot(1, ME), P._replace(value=bytes(MAX_BATCH_BYTES)))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(link._serve, ours)
+        nursery.start_soon(link._serve, ours)  # type: ignore[arg-type]
         await wait_all_tasks_blocked()
         for _ in range(MAX_UNANSWERED_BYTES // MAX_BATCH_BYTES + 10):
             nursery.start_soon(link.ask, Batch([large]), lambda *_: None)
@@ -303,7 +313,7 @@ async def test_no_two_requests_under_way_share_an_id() -> None:
     ours, theirs = memory_stream_pair()
     told: dict[str, list[object]] = {}
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(link._serve, ours)
+        nursery.start_soon(link._serve, ours)  # type: ignore[arg-type]
         await wait_all_tasks_blocked()
         for key in ("one", "two"):
             batch = Batch([Read(Instance(key, ver)) for ver in range(2)])

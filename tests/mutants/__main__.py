@@ -161,7 +161,11 @@ async def run(breaks: list[Break], jobs: int) -> list[Verdict]:
     limiter = trio.CapacityLimiter(jobs)
     with copied(None) as unbroken:
         for tests in dict.fromkeys(broken.tests for broken in breaks):
-            if failed := await failing(unbroken, tests, LIMIT):
+            try:
+                failed = await failing(unbroken, tests, LIMIT)
+            except StaleError as error:
+                failed = str(error)
+            if failed:
                 raise click.ClickException(f"the unbroken tree fails already: {failed}")
         click.echo("The unbroken tree passes.")
 
