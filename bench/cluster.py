@@ -17,6 +17,9 @@ import trio
 from paxoskv.identity import Address
 from paxoskv.storage.directory import init_cluster
 
+PAXOSKV = ("paxoskv", "serve")
+"""The module and the arguments that run an acceptor."""
+
 START_TIMEOUT = 30.0
 """Seconds until an acceptor must say where it listens."""
 
@@ -78,7 +81,9 @@ def free_addresses(count: int) -> list[Address]:
     return addresses
 
 
-async def start_acceptor(directory: Path, *options: str) -> Acceptor:
+async def start_acceptor(
+    directory: Path, *options: str, program: Sequence[str] = PAXOSKV
+) -> Acceptor:
     """Start `paxoskv serve DIRECTORY`, with these options, and wait until it listens.
 
     Raises:
@@ -86,7 +91,7 @@ async def start_acceptor(directory: Path, *options: str) -> Acceptor:
         trio.TooSlowError: it did neither.
     """
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "paxoskv", "serve", str(directory), *options],
+        [sys.executable, "-m", *program, str(directory), *options],
         stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
@@ -105,7 +110,9 @@ async def start_acceptor(directory: Path, *options: str) -> Acceptor:
 
 
 @asynccontextmanager
-async def acceptor_processes(count: int = 3, *options: str) -> AsyncIterator[list[Acceptor]]:
+async def acceptor_processes(
+    count: int = 3, *options: str, program: Sequence[str] = PAXOSKV
+) -> AsyncIterator[list[Acceptor]]:
     """Acceptors in processes of their own, in a temporary directory; all end with the block.
 
     A process that is started anew during the block takes the place of the old one in the
@@ -115,7 +122,7 @@ async def acceptor_processes(count: int = 3, *options: str) -> AsyncIterator[lis
     with tempfile.TemporaryDirectory() as scratch:
         try:
             for directory in init_cluster(Path(scratch, "cluster"), free_addresses(count)):
-                acceptors.append(await start_acceptor(directory, *options))  # noqa: PERF401
+                acceptors.append(await start_acceptor(directory, *options, program=program))  # noqa: PERF401
             yield acceptors
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
