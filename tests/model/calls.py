@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from paxoskv.paxos.appender import Appender
 from paxoskv.paxos.messages import AcceptorId, Commit, Compacted, Instance, Proposal, Reply, Request
-from paxoskv.paxos.operation import Done, Latest, Pause
+from paxoskv.paxos.operation import Done, Latest
 from paxoskv.paxos.proposer import Ballots, Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
@@ -55,7 +55,6 @@ class PutMachine:
         self._tops = Tops(quorums)
         self._part = 0  # how many operations it has begun
         self._own: Proposal | None = None
-        self._tried: Instance | None = None
         self._operation: Appender | Finder = (
             self._appender(latest) if latest else Finder(KEY, quorums, self._ballots())
         )
@@ -87,8 +86,8 @@ class PutMachine:
     def _appender(self, latest: Latest | None) -> Appender:
         ballots = self._ballots()
         self._own = ballots.proposal(self._call.value)
-        self._tried = Instance(KEY, 0 if latest is None else latest.ver + 1)
-        return Appender(self._tried, self._own, self._quorums, ballots, self._tops)
+        instance = Instance(KEY, 0 if latest is None else latest.ver + 1)
+        return Appender(instance, self._own, self._quorums, ballots, self._tops)
 
     def _ballots(self) -> Ballots:
         self._part += 1
@@ -107,6 +106,3 @@ def machine(call: Call, who: bytes, quorums: Quorums, known: Latest | None) -> A
             return Finder(KEY, quorums, ballots)
         case Put():
             return PutMachine(call, who, quorums, known)
-
-
-__all__ = ["KEY", "Call", "Get", "GetLatest", "Pause", "Put", "Set", "machine"]
