@@ -16,11 +16,11 @@ import trio
 
 from .cluster import Cluster
 from .errors import PaxosKVError, TooLarge, Unavailable
-from .identity import Address, new_id
+from .identity import Address, Ids
 from .limits import MAX_VERSION
 from .paxos.appender import Appender
 from .paxos.messages import END, Compacted, Instance, Proposal
-from .paxos.operation import Latest, Operation, ResultT
+from .paxos.operation import Doubtful, Latest, Operation, ResultT
 from .paxos.proposer import Ballots, Decision, Proposer, Tops
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
@@ -39,11 +39,11 @@ class Nothing(Enum):
 
 @asynccontextmanager
 async def open_client(
-    addresses: tuple[Address, ...], timeout: float, rng: Random
+    addresses: tuple[Address, ...], timeout: float, rng: Random, *, fast: bool = True
 ) -> AsyncIterator[Client]:
     """A client, for the time of the block; then calls that still wait are ended."""
     async with background_nursery() as nursery:
-        client = Client(addresses, timeout, rng, nursery)
+        client = Client(addresses, timeout, rng, nursery, fast=fast)
         try:
             yield client
         finally:
@@ -79,16 +79,25 @@ class Client:
         timeout: seconds that a call may take.
         rng: where jitter comes from.
         nursery: where links and rounds run.
+        fast: whether it may begin at ballot 0.
 
     Attributes:
         rounds: what carries the operations.
-        attempts: how many phases 1 its operations have begun.
+        attempts: how many ballots its operations have begun.
     """
 
     def __init__(
-        self, addresses: tuple[Address, ...], timeout: float, rng: Random, nursery: trio.Nursery
+        self,
+        addresses: tuple[Address, ...],
+        timeout: float,
+        rng: Random,
+        nursery: trio.Nursery,
+        *,
+        fast: bool = True,
     ) -> None:
         self._timeout = timeout
+        self._fast = fast
+        self._ids = Ids()
         self._cluster = Cluster(addresses, nursery, rng, self._cluster_changed)
         self.rounds = Rounds(self._cluster.links, nursery, rng)
         self._remembered = Remembered()
@@ -115,12 +124,14 @@ class Client:
             own: the proposal, or the value of a new one.
         """
         ballots = self._ballots()
+        is_new = isinstance(own, bytes)
         if isinstance(own, bytes):
             own = ballots.proposal(own)
         with self._call(what) as call, self._writers.turn(instance.key) as take_turn:
             await self._members_known()
             await take_turn()
-            proposer = Proposer(instance, own, self._cluster.quorums, ballots)
+            fast = is_new and self._may_begin_fast()
+            proposer = Proposer(instance, own, self._cluster.quorums, ballots, fast=fast)
             decision = await self._perform(call, proposer)
         assert decision is not None, "whoever proposes something ends with something"
         if isinstance(decision, Proposal):
@@ -208,6 +219,7 @@ class Client:
             await take_turn()
             quorums = self._cluster.quorums
             tops = Tops(quorums)
+            fast = self._may_begin_fast()
             latest = self._remembered.get(key)
             looked_up = latest is None
             if latest is None:
@@ -231,14 +243,16 @@ class Client:
                 instance = Instance(key, 0 if latest is None else latest.ver + 1)
                 if instance.ver > MAX_VERSION:
                     raise TooLarge(f"no version of {key!r} is left after {MAX_VERSION}")
-                found = await self._perform(call, Appender(instance, own, quorums, ballots, tops))
-                if isinstance(found, Compacted):
+                appender = Appender(instance, own, quorums, ballots, tops, fast=fast)
+                found = await self._perform(call, appender)
+                if isinstance(found, Doubtful):
                     raise Unavailable(
-                        f"{call.what}: version {instance.ver} was dropped while it was being "
-                        "written, and nobody can tell any more whether it was",
+                        f"{call.what}: later versions came about while version {instance.ver} was "
+                        "being written; it may have been written all the same: settle(error) tells",
                         to_entry(instance, own),
                         own,
                     )
+                fast = fast and not appender.lost
                 latest = self._seen(key, found)
                 looked_up = False
                 if latest is not None and latest.proposal.id == own.id:
@@ -283,7 +297,11 @@ class Client:
         A random id for each, so that among ballots of the same number no client is the one
         that always loses.
         """
-        return Ballots(new_id())
+        return Ballots(self._ids.new())
+
+    def _may_begin_fast(self) -> bool:
+        """Whether a fast quorum can be expected to answer at once."""
+        return self._fast and self.rounds.prompt >= self._cluster.quorums.fast_quorum
 
     async def _members_known(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()

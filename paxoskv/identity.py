@@ -17,10 +17,28 @@ from .paxos.messages import AcceptorId
 ID_BYTES: Final = 16
 """The length of the random ids of clusters, acceptors and proposers."""
 
+_DRAWN: Final = 256  # ids that a client draws at a time
+
 
 def new_id() -> bytes:
     """A fresh random id, which nobody else has."""
     return secrets.token_bytes(ID_BYTES)
+
+
+class Ids:
+    """Makes fresh random ids, drawn from the system a few at a time, for one client."""
+
+    __slots__ = ("_drawn",)
+
+    def __init__(self) -> None:
+        self._drawn: list[bytes] = []
+
+    def new(self) -> bytes:
+        """An id that nobody else has."""
+        if not self._drawn:
+            data = secrets.token_bytes(_DRAWN * ID_BYTES)
+            self._drawn = [data[at : at + ID_BYTES] for at in range(0, len(data), ID_BYTES)]
+        return self._drawn.pop()
 
 
 class Address(NamedTuple):

@@ -30,6 +30,7 @@ def open_kv(
     *,
     timeout: float = DEFAULT_TIMEOUT,
     rng: Random | None = None,
+    fast: bool = True,
 ) -> AbstractAsyncContextManager[KV]:
     """Open a client of a cluster, for the time of an ``async with`` block.
 
@@ -43,6 +44,8 @@ def open_kv(
         timeout: seconds that a call may take before it raises :class:`Unavailable`;
             ``math.inf`` leaves it to your own cancel scopes.
         rng: where jitter comes from; a test may seed it.
+        fast: whether writes may begin at ballot 0, which takes one round trip instead of two
+            where nobody else writes the same version, and all acceptors answer.
 
     Raises:
         TypeError: an argument has the wrong type; at once.
@@ -57,14 +60,15 @@ def open_kv(
         raise ValueError("a timeout is too large; math.inf is no limit at all") from None
     if not timeout > 0:
         raise ValueError(f"a timeout is more than 0 seconds, not {timeout}")
-    return _open_kv(parse_addresses(addresses), timeout, rng or Random())  # noqa: S311 - jitter
+    rng = rng or Random()  # noqa: S311 - jitter
+    return _open_kv(parse_addresses(addresses), timeout, rng, fast)
 
 
 @asynccontextmanager
 async def _open_kv(
-    addresses: tuple[Address, ...], timeout: float, rng: Random
+    addresses: tuple[Address, ...], timeout: float, rng: Random, fast: bool
 ) -> AsyncIterator[KV]:
-    async with open_client(addresses, timeout, rng) as client:
+    async with open_client(addresses, timeout, rng, fast=fast) as client:
         yield KV(client)
 
 

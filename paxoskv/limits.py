@@ -114,6 +114,12 @@ COMMIT_PATIENCE: Final = 0.25
 MAX_REMEMBERED_BYTES: Final = 16 * MIB
 """What a client remembers of the latest versions that it has seen."""
 
+LATE: Final = 0.02
+"""How long an acceptor may owe an answer before it is not counted on for ballot 0."""
+
+LATE_ROUND_TRIPS: Final = 4.0
+"""The same in round trips, where these take long; the longer of the two counts."""
+
 MAX_UNANSWERED_FRAMES: Final = 64
 """Frames that an acceptor may owe an answer to before its link is *behind*."""
 

@@ -34,8 +34,9 @@ from .limits import (
 from .paxos.messages import AcceptorId, Reply, Request, answers
 from .wire import FrameBuffer, decode_greeting, decode_replies, encode_requests, run
 
-Deliver: TypeAlias = Callable[[int, Sequence[Reply]], None]
-"""Takes replies as they arrive: the index in the batch of the first, and the replies."""
+Deliver: TypeAlias = Callable[[int, Sequence[Reply], bool], None]
+"""Takes replies as they arrive: the index in the batch of the first, the replies, and whether
+the batch had been sent before, so that the acceptor may have handled it already."""
 
 Welcome: TypeAlias = Callable[["Link", Identity], bool]
 """Judges whom a link has reached: whether the link is needed. Raises to turn it down."""
@@ -54,14 +55,16 @@ class Batch:
 class _Exchange:
     """One batch on one connection, from its turn to be sent to its last reply."""
 
-    __slots__ = ("_asked", "_missing", "count", "ended", "first", "size")
+    __slots__ = ("_again", "_asked", "_missing", "count", "ended", "first", "sent", "size")
 
-    def __init__(self, batch: Batch, deliver: Deliver) -> None:
+    def __init__(self, batch: Batch, deliver: Deliver, again: bool) -> None:
         self._asked: tuple[Batch, Deliver] | None = (batch, deliver)
+        self._again = again  # whether another connection may have carried it already
         self.count = len(batch.requests)
         self._missing = set(range(self.count))
         self.size = len(batch.encoded)
         self.first = -1  # its first request id, once it is being sent
+        self.sent = math.inf  # when that was
         self.ended = trio.Event()  # answered in full, or lost with the connection
 
     @property
@@ -69,10 +72,16 @@ class _Exchange:
         """Whether all replies have come."""
         return not self._missing
 
+    @property
+    def begun(self) -> bool:
+        """Whether it may have arrived."""
+        return self.first >= 0
+
     def begin(self, first: int) -> bytes:
         """The frame to send, now that it has request ids."""
         assert self._asked is not None, "a batch that nobody waits for is never sent"
         self.first = first
+        self.sent = trio.current_time()
         return run(first, self._asked[0].encoded)
 
     def abandon(self) -> None:
@@ -97,7 +106,7 @@ class _Exchange:
                         f"this {type(reply).__name__} does not answer a "
                         f"{type(batch.requests[index]).__name__}"
                     )
-            deliver(start, replies)
+            deliver(start, replies, self._again)
         self._missing.difference_update(indexes)
         if self.answered:
             self.ended.set()
@@ -166,6 +175,12 @@ class Link:
             or sum(exchange.size for exchange in exchanges) >= MAX_UNANSWERED_BYTES
         )
 
+    def prompt(self, within: float) -> bool:
+        """Whether the acceptor is there, and owes no answer for longer than so many seconds."""
+        if not self.up or not self._unanswered:
+            return self.up
+        return trio.current_time() - self._unanswered[0].sent <= within
+
     def explain(self) -> str:
         """Why this acceptor has not answered, for people."""
         if self._down is not None:
@@ -181,10 +196,11 @@ class Link:
         connection was lost. Cancelled, it withdraws a batch that was not begun, and
         gives up the answer to one that was; the connection goes on.
         """
+        again = False
         while True:
             while not self.up or self.behind:
                 await self._ready.park()
-            exchange = _Exchange(batch, deliver)
+            exchange = _Exchange(batch, deliver, again)
             self._outbox[exchange] = None
             self._writer.unpark()
             try:
@@ -196,6 +212,7 @@ class Link:
                     self._ready.unpark_all()  # what was withdrawn left room
             if exchange.answered:
                 return
+            again = again or exchange.begun
 
     # --- the connection --------------------------------------------------------------
 

@@ -30,6 +30,8 @@ from .errors import ProtocolError
 from .limits import (
     COMMIT_DELAY,
     COMMIT_PATIENCE,
+    LATE,
+    LATE_ROUND_TRIPS,
     MAX_BATCH_BYTES,
     MAX_BATCH_MESSAGES,
     MAX_OPEN_ROUNDS,
@@ -76,6 +78,10 @@ class _Job:
         return True
 
 
+def _ignore(_start: int, _replies: Sequence[Reply], _again: bool) -> None:
+    """What comes of commits is of no interest."""
+
+
 class _Round:
     """One fan-out. Its scope is cancelled when it has no job left."""
 
@@ -115,6 +121,12 @@ class Rounds:
         self._open = 0  # rounds in which somebody waits for replies
         self._round_trip = _FIRST_GUESS
         self.count = 0  # of the rounds so far
+
+    @property
+    def prompt(self) -> int:
+        """How many acceptors answer at the moment, as far as can be told."""
+        within = max(LATE, LATE_ROUND_TRIPS * self._round_trip)
+        return sum(link.prompt(within) for link in self._links.values())
 
     async def perform(
         self, operation: Operation[ResultT], take_turn: TakeTurn | None = None
@@ -176,7 +188,7 @@ class Rounds:
                 async with trio.open_nursery() as nursery:
                     for link in self._links.values():
                         if link.up and not link.behind:
-                            nursery.start_soon(link.ask, batch, lambda _start, _replies: None)
+                            nursery.start_soon(link.ask, batch, _ignore)
 
     def _take_commits(self, count: int, size: int) -> list[Request]:
         """As many of the commits that wait as there is room for."""
@@ -242,7 +254,12 @@ class Rounds:
         return jobs, room
 
     def _deliver(
-        self, round_: _Round, acceptor: AcceptorId, start: int, replies: Sequence[Reply]
+        self,
+        round_: _Round,
+        acceptor: AcceptorId,
+        start: int,
+        replies: Sequence[Reply],
+        again: bool,
     ) -> None:
         """Hand replies to the operations that this round still carries."""
         for index, reply in enumerate(replies, start):
@@ -251,7 +268,7 @@ class Rounds:
                 continue
             outcome: Outcome[Any] | ProtocolError | None
             try:
-                outcome = job.operation.receive(acceptor, reply)
+                outcome = job.operation.receive(acceptor, reply, again)
             except ProtocolError as error:
                 outcome = error  # of this operation alone
             if outcome is not None:

@@ -157,7 +157,7 @@ def encode_farewell(reason: str) -> bytes:
 def size_of(message: Request | Reply) -> int:
     """About how many bytes a message takes in a frame, and never less."""
     match message:
-        case Accept((key, _), _, proposal):
+        case Accept((key, _), _, proposal, _):
             return _size(key, proposal)
         case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Find(key):
             return _size(key, None)
@@ -188,8 +188,8 @@ def _request_array(request: Request) -> tuple[object, ...]:
             return (0, key, ver)
         case Prepare((key, ver), (n, proposer)):
             return (1, key, ver, n, proposer)
-        case Accept((key, ver), (n, proposer), ((owner, serial), value)):
-            return (2, key, ver, n, proposer, owner, serial, value)
+        case Accept((key, ver), (n, proposer), ((owner, serial), value), append):
+            return (2, key, ver, n, proposer, owner, serial, value, append)
         case Commit((key, ver), (owner, serial)):
             return (3, key, ver, owner, serial)
         case Find(key, below):
@@ -232,8 +232,8 @@ def _sight_array(sight: Sight | None) -> tuple[object, ...] | None:
     match sight:
         case None:
             return None
-        case Vote((n, proposer), ((owner, serial), value)):
-            return (n, proposer, owner, serial, value)
+        case Vote((n, proposer), ((owner, serial), value), append):
+            return (n, proposer, owner, serial, value, append)
         case Proposal((owner, serial), value):
             return (owner, serial, value)
 
@@ -322,9 +322,18 @@ def _prepare(_: int, key: Any, ver: Any, n: Any, proposer: Any) -> Prepare:
 
 
 def _accept(
-    _: int, key: Any, ver: Any, n: Any, proposer: Any, owner: Any, serial: Any, value: Any
+    _: int,
+    key: Any,
+    ver: Any,
+    n: Any,
+    proposer: Any,
+    owner: Any,
+    serial: Any,
+    value: Any,
+    append: Any,
 ) -> Accept:
-    return Accept(_instance(key, ver), _ballot(n, proposer), _proposal(owner, serial, value))
+    proposal = _proposal(owner, serial, value)
+    return Accept(_instance(key, ver), _ballot(n, proposer), proposal, _bool(append))
 
 
 def _commit(_: int, key: Any, ver: Any, owner: Any, serial: Any) -> Commit:
@@ -403,7 +412,7 @@ def _state(_: int, release: Any, keys: Any, size: Any) -> State:
 _REQUESTS: Final[Sequence[tuple[int, Callable[..., Request]]]] = (
     (3, _read),
     (5, _prepare),
-    (8, _accept),
+    (9, _accept),
     (5, _commit),
     (3, _find),
     (3, _scan),
@@ -491,10 +500,10 @@ def _proposal(owner: Any, serial: Any, value: Any) -> Proposal:
 def _vote(item: Any) -> Vote | None:
     if item is None:
         return None
-    if type(item) is not list or len(item) != 5:
+    if type(item) is not list or len(item) != 6:
         raise ProtocolError(f"expected a vote, not {_shown(item)}")
-    n, proposer, owner, serial, value = item
-    return Vote(_ballot(n, proposer), _proposal(owner, serial, value))
+    n, proposer, owner, serial, value, append = item
+    return Vote(_ballot(n, proposer), _proposal(owner, serial, value), _bool(append))
 
 
 def _sight(item: Any) -> Sight | None:

@@ -28,7 +28,7 @@ from paxoskv.paxos.messages import (
     Voted,
     answers,
 )
-from paxoskv.paxos.operation import Done, Latest, Pause
+from paxoskv.paxos.operation import Done, Doubtful, Latest, Pause
 from paxoskv.paxos.proposer import Ballots, Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
@@ -200,12 +200,12 @@ def test_r7_what_is_left_behind_never_blocks_a_put_for_good() -> None:
     assert below.value == b"left behind too"
 
 
-def test_r7_what_was_told_first_counts() -> None:
+def test_r7_the_lowest_top_told_counts() -> None:
     tops = Tops(THREE)
-    tops.hear(A, Promise(None, 3))
+    tops.hear(A, 3)
     assert not tops.allow(3)
-    tops.hear(A, Voted(9))
-    tops.hear(B, Voted(2))
+    tops.hear(A, 9)
+    tops.hear(B, 2)
     assert tops.allow(3)
     assert not tops.allow(2)
 
@@ -226,7 +226,10 @@ def test_r7_a_put_goes_on_only_when_its_proposal_cannot_be_chosen_any_more() -> 
     assert isinstance(appender.ask(), Prepare)
     # Dropped meanwhile: nobody can tell whether it was ours that was chosen.
     other = Proposal(ProposalId(OTHER, 1), b"other")
-    assert appender.receive(A, Compacted(30, other, 30)) == Done(Compacted(30, other, 30))
+    assert appender.receive(A, Compacted(30, other, 30)) == Pause(1.0, 2.0)
+    assert isinstance(appender.ask(), Find)
+    assert appender.receive(A, Found(30, other, 30)) is None
+    assert appender.receive(B, Found(30, other, 30)) == Done(Doubtful())
 
 
 def test_r7_a_version_dropped_before_anything_was_proposed_shows_where_to_go_on() -> None:

@@ -95,13 +95,21 @@ async def test_what_calls_cost(monkeypatch: pytest.MonkeyPatch) -> None:
             return list(kinds)
 
         assert await cost(kv.get, "foo") == [Find]
-        assert await cost(kv.put, "foo", 1) == [Prepare, Accept], (
-            "an undisturbed put looks up nothing"
-        )
-        assert await cost(kv.update, "foo", str) == [Prepare, Accept]
-        assert await cost(kv.delete, "foo") == [Prepare, Accept]
+        assert await cost(kv.put, "foo", 1) == [Accept], "an undisturbed put looks up nothing"
+        assert await cost(kv.update, "foo", str) == [Accept]
+        assert await cost(kv.delete, "foo") == [Accept]
         assert await cost(kv.delete, "foo") == [Find]
-        assert await cost(kv.put, "new", 1) == [Find, Prepare, Accept]
+        assert await cost(kv.put, "new", 1) == [Find, Accept]
+        assert await cost(kv.set, "set", 7, 1) == [Accept]
+
+
+async def test_what_calls_cost_without_ballot_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, fast=False) as kv:
+        await kv.put("foo", 0)
+        kinds = count_requests(kv, monkeypatch)
+        await kv.put("foo", 1)
+        await kv.set("set", 7, 1)
+        assert kinds == [Prepare, Accept] * 2
 
 
 async def test_r6_a_get_makes_no_acceptor_write(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,11 +227,12 @@ async def test_a_link_that_falls_silent_in_the_middle_is_reopened(
         await eventually(lambda: connections >= 2)
 
 
-def test_a_reply_goes_to_the_request_with_its_id() -> None:
+async def test_a_reply_goes_to_the_request_with_its_id() -> None:
     delivered: list[tuple[int, int]] = []
     exchange = link._Exchange(
         link.Batch([Read(Instance("foo", ver)) for ver in range(4)]),
-        lambda start, replies: delivered.append((start, len(replies))),
+        lambda start, replies, _: delivered.append((start, len(replies))),
+        again=False,
     )
     exchange.begin(10)
     report = Report(None, NO_TOP)

@@ -264,10 +264,10 @@ def feed(operation: Operation[Any], **replies: Reply) -> object:
 def test_an_undisturbed_proposer_takes_two_phases() -> None:
     proposer = propose()
     assert proposer.ask() == Prepare(FOO, ballot(1))
-    assert not proposer.proposed_own
+    assert proposer.maybe is None
     accept = feed(proposer, A=Promise(None, NO_TOP), B=Promise(None, NO_TOP))
     assert accept == Accept(FOO, ballot(1), P)
-    assert proposer.proposed_own
+    assert proposer.maybe == P
     assert feed(proposer, A=Voted(0), B=Voted(0)) == Done(P)
 
 
@@ -287,7 +287,7 @@ def test_r4_a_proposer_finishes_what_it_finds() -> None:
     found = Vote(ballot(1, b"a" * 16), Q)
     accept = feed(proposer, A=Promise(None, NO_TOP), B=Promise(found, 0))
     assert accept == Accept(FOO, ballot(1), Q)
-    assert not proposer.proposed_own
+    assert proposer.maybe is None
     assert feed(proposer, A=Voted(0), C=Voted(0)) == Done(Q)
 
 

@@ -318,7 +318,7 @@ async def test_no_two_requests_under_way_share_an_id() -> None:
         for key in ("one", "two"):
             batch = Batch([Read(Instance(key, ver)) for ver in range(2)])
             nursery.start_soon(
-                link.ask, batch, lambda _, got, key=key: told.update({key: list(got)})
+                link.ask, batch, lambda _start, got, _again, key=key: told.update({key: list(got)})
             )
             await wait_all_tasks_blocked()
         frames = [

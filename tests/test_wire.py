@@ -117,7 +117,7 @@ def test_a_frame_over_the_limit_is_refused_by_its_header_alone() -> None:
 
 READ = [0, "foo", 0]
 PREPARE = [1, "foo", 0, 1, ID]
-ACCEPT = [2, "foo", 0, 1, ID, ID, 1, b"value"]
+ACCEPT = [2, "foo", 0, 1, ID, ID, 1, b"value", False]
 
 HOSTILE_REQUESTS: dict[str, object] = {
     "no array": 5,
@@ -145,15 +145,16 @@ HOSTILE_REQUESTS: dict[str, object] = {
     "version a bool": [0, [[0, "foo", True]]],
     "version a float": [0, [[0, "foo", 0.0]]],
     "ballot 0 prepared": [0, [[1, "foo", 0, 0, b""]]],
-    "ballot 0 of somebody": [0, [[2, "foo", 0, 0, ID, ID, 1, None]]],
+    "ballot 0 of somebody": [0, [[2, "foo", 0, 0, ID, ID, 1, None, False]]],
     "ballot of nobody": [0, [[1, "foo", 0, 1, b""]]],
     "ballot negative": [0, [[1, "foo", 0, -1, ID]]],
     "ballot too high": [0, [[1, "foo", 0, MAX_BALLOT + 1, ID]]],
     "proposer short": [0, [[1, "foo", 0, 1, ID[:-1]]]],
     "proposer text": [0, [[1, "foo", 0, 1, "i" * 16]]],
-    "serial zero": [0, [[2, "foo", 0, 1, ID, ID, 0, None]]],
-    "value text": [0, [[2, "foo", 0, 1, ID, ID, 1, "value"]]],
-    "value too large": [0, [[2, "foo", 0, 1, ID, ID, 1, bytes(MAX_ENCODED_VALUE_BYTES + 1)]]],
+    "serial zero": [0, [[2, "foo", 0, 1, ID, ID, 0, None, False]]],
+    "append no bool": [0, [[2, "foo", 0, 1, ID, ID, 1, None, 0]]],
+    "value text": [0, [[2, "foo", 0, 1, ID, ID, 1, "value", False]]],
+    "value too large": [0, [[2, "foo", 0, 1, ID, ID, 1, bytes(MAX_ENCODED_VALUE_BYTES + 1), False]]],
     "nested too deeply": [0, [[[[[[[[[[]]]]]]]]]]],
 }
 

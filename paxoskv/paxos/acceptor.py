@@ -137,9 +137,11 @@ def answer(
             if ballot < promised:
                 return register, Refusal(promised, voted, top)
             return Register(ballot, voted), Promise(voted, top)
-        case Accept(instance, ballot, proposal):
-            vote = Vote(ballot, proposal)
+        case Accept(instance, ballot, proposal, append):
+            vote = Vote(ballot, proposal, append)
             if ballot < promised or _taken(voted, vote):
+                return register, Refusal(promised, voted, top)
+            if append and top > instance.ver and vote != voted:
                 return register, Refusal(promised, voted, top)
             return Register(ballot, vote), Voted(max(top, instance.ver))
         case _:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 from .messages import AcceptorId, Commit, Compacted, Instance, Proposal, Reply, Request
-from .operation import Done, Latest, Outcome
+from .operation import Done, Doubtful, Latest, Outcome
 from .proposer import Ballots, Decision, Proposer, Tops
 from .quorums import Quorums
 from .reader import Finder
@@ -19,8 +19,8 @@ class Appender:
     """Proposes for one version, provided that it is newer than all that was chosen before.
 
     Its result is what the version holds in the end; or, if later versions may have been
-    chosen already, the latest of the key; or :class:`Compacted`: the version was dropped
-    while its own proposal was under way, and nobody can tell any more whether it was chosen.
+    chosen already, the latest of the key; or :class:`Doubtful`: its own proposal was under
+    way, and nobody can tell whether it is, or will be, chosen where it is no append.
 
     Args:
         instance: the version after the latest that is known.
@@ -28,12 +28,22 @@ class Appender:
         quorums: of the cluster.
         ballots: of the operation that this is part of.
         tops: what the acceptors told during this call.
+        fast: whether to begin at ballot 0.
     """
 
     def __init__(
-        self, instance: Instance, own: Proposal, quorums: Quorums, ballots: Ballots, tops: Tops
+        self,
+        instance: Instance,
+        own: Proposal,
+        quorums: Quorums,
+        ballots: Ballots,
+        tops: Tops,
+        *,
+        fast: bool = False,
     ) -> None:
-        self._proposer = Proposer(instance, own, quorums, ballots, tops)
+        self._own = own
+        self._tops = tops
+        self._proposer = Proposer(instance, own, quorums, ballots, tops, fast=fast)
         self._finder = Finder(instance.key, quorums, ballots, tops=tops)
         self._active: Proposer | Finder = self._proposer
 
@@ -44,7 +54,7 @@ class Appender:
 
     @property
     def maybe(self) -> Proposal | None:
-        """Its own proposal, if that may have been written."""
+        """Its own proposal, if that may have been written, or may yet be."""
         return self._proposer.maybe
 
     @property
@@ -54,8 +64,13 @@ class Appender:
 
     @property
     def attempts(self) -> int:
-        """How many times it has begun phase 1."""
+        """How many ballots it has begun."""
         return self._active.attempts
+
+    @property
+    def lost(self) -> int:
+        """How many of its attempts to write were refused."""
+        return self._proposer.lost
 
     @property
     def commit(self) -> Commit | None:
@@ -69,17 +84,28 @@ class Appender:
         return self._active.ask()
 
     def receive(
-        self, acceptor: AcceptorId, reply: Reply
-    ) -> Outcome[Latest | Compacted | None] | None:
+        self, acceptor: AcceptorId, reply: Reply, again: bool = False
+    ) -> Outcome[Latest | Doubtful | None] | None:
         """Take an acceptor's reply to the latest request."""
-        if self._active is self._finder:
-            return self._finder.receive(acceptor, reply)
-        outcome = self._proposer.receive(acceptor, reply)
-        return self._decided(outcome.result) if isinstance(outcome, Done) else outcome
+        if self._active is self._proposer:
+            outcome = self._proposer.receive(acceptor, reply, again)
+            return self._decided(outcome.result) if isinstance(outcome, Done) else outcome
+        found = self._finder.receive(acceptor, reply, again)
+        return self._found(found.result) if isinstance(found, Done) else found
 
-    def _decided(self, decision: Decision) -> Done[Latest | Compacted | None]:
+    def _decided(self, decision: Decision) -> Outcome[Latest | Doubtful | None]:
         if isinstance(decision, Compacted):
-            known = Latest(decision.latest, decision.proposal)
-            return Done(decision if self._proposer.proposed_own else known)
+            return self._found(Latest(decision.latest, decision.proposal))
         assert decision is not None, "whoever proposes something ends with something"
+        if decision.id == self._own.id and not self._tops.allow(self.instance.ver):
+            # Others have finished it, and did not look at the tops: look for later versions.
+            self._active = self._finder
+            return self._finder.ask()
         return Done(Latest(self.instance.ver, decision))
+
+    def _found(self, latest: Latest | Compacted | None) -> Done[Latest | Doubtful | None]:
+        assert not isinstance(latest, Compacted), "the latest is never dropped"
+        if latest is not None and latest.proposal.id == self._own.id:
+            ours = self._tops.allow(latest.ver)
+            return Done(latest if ours else Doubtful())
+        return Done(latest if self.maybe is None else Doubtful())

@@ -57,10 +57,15 @@ class Proposal(NamedTuple):
 
 
 class Vote(NamedTuple):
-    """A vote of one acceptor: for this proposal, at this ballot."""
+    """A vote of one acceptor: for this proposal, at this ballot.
+
+    ``append``: it was given because the key had no higher version. Nobody proposes such a
+    proposal for its proposer, unless he is obliged to (R4): it may have given up (R7).
+    """
 
     ballot: Ballot
     proposal: Proposal
+    append: bool = False
 
 
 Sight: TypeAlias = Vote | Proposal
@@ -85,11 +90,15 @@ class Prepare(NamedTuple):
 
 
 class Accept(NamedTuple):
-    """Phase 2a: ask for a vote for this proposal at this ballot."""
+    """Phase 2a: ask for a vote for this proposal at this ballot.
+
+    ``append`` asks for it only where the key has no higher version (rule R7).
+    """
 
     instance: Instance
     ballot: Ballot
     proposal: Proposal
+    append: bool = False
 
 
 class Commit(NamedTuple):

@@ -43,6 +43,10 @@ class Latest(NamedTuple):
     proposal: Proposal
 
 
+class Doubtful(NamedTuple):
+    """The end of an append that cannot tell whether its own proposal is written (rule R7)."""
+
+
 class Operation(Protocol[ResultT]):
     """An operation as a machine: messages in, messages out.
 
@@ -69,10 +73,18 @@ class Operation(Protocol[ResultT]):
         """The request to send now: the first one, or the one after a pause."""
         ...
 
-    def receive(self, acceptor: AcceptorId, reply: Reply) -> Outcome[ResultT] | None:
+    def receive(
+        self, acceptor: AcceptorId, reply: Reply, again: bool = False
+    ) -> Outcome[ResultT] | None:
         """Take an acceptor's reply to the latest request; None: wait for more.
 
         A reply may come twice. After a quorum of replies there always was an outcome,
         so that nobody ever waits for an acceptor that is away.
+
+        Args:
+            acceptor: who replied.
+            reply: what it said.
+            again: whether the request was sent to it more than once, so that it may have
+                handled it before.
         """
         ...

@@ -1,8 +1,11 @@
 """The proposer: drives one instance through both phases until something is chosen.
 
 Rules R4 and R5. The textbook algorithm (Lamport, *Paxos Made Simple*, section 2.2)
-with one addition: every reply shows what its acceptor voted for, so a proposer that
-loses a duel often sees from the refusals alone what has been chosen, and is done.
+with two additions. Every reply shows what its acceptor voted for, so a proposer that
+loses a duel often sees from the refusals alone what has been chosen, and is done. And it
+may begin with an Accept at ballot 0, which belongs to nobody and is promised from the
+start (Lamport, *Fast Paxos*, 2006, section 3.3): where a fast quorum votes for it, one
+round trip was all; else the textbook goes on from what was seen.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ class Ballots:
     to is of no consequence to others.
 
     Attributes:
-        count: how many ballots it has given.
+        count: how many ballots it has given, ballot 0 included.
     """
 
     __slots__ = ("_n", "_proposer", "_serial", "count")
@@ -74,6 +77,11 @@ class Ballots:
         self.count += 1
         return Ballot(n, self._proposer)
 
+    def fast(self) -> Ballot:
+        """Ballot 0, which is everybody's."""
+        self.count += 1
+        return FAST
+
     def proposal(self, value: bytes | None) -> Proposal:
         """A new proposal of this value (None: deleted)."""
         self._serial += 1
@@ -84,7 +92,7 @@ class Tops:
     """The tops of a key that acceptors told during one call (rule R7).
 
     Whatever was chosen before the call began is no higher than the highest of a quorum's
-    tops. What an acceptor told first counts.
+    tops. The lowest that an acceptor told counts, for tops only rise.
     """
 
     __slots__ = ("_quorum", "_told")
@@ -93,10 +101,9 @@ class Tops:
         self._quorum = quorums.quorum
         self._told: dict[AcceptorId, int] = {}
 
-    def hear(self, acceptor: AcceptorId, reply: Reply) -> None:
-        """Take note of the top in a reply about the key."""
-        assert not isinstance(reply, Page | State), "these are not about a key"
-        self._told.setdefault(acceptor, reply.top)
+    def hear(self, acceptor: AcceptorId, top: int) -> None:
+        """Take note of what an acceptor told."""
+        self._told[acceptor] = min(top, self._told.get(acceptor, top))
 
     def allow(self, ver: int) -> bool:
         """Whether a quorum told a top of at most ``ver``, so that a put may return it."""
@@ -120,13 +127,15 @@ class Proposer:
         quorums: of the cluster.
         ballots: of the operation that this is part of.
         tops: what the acceptors told during the call; given, the own proposal is sent only
-            if they allow its version (rule R7).
+            if they allow its version, or marked ``append`` (rule R7).
+        fast: whether to begin at ballot 0.
 
     Attributes:
         instance: what it decides.
         own: what it proposes if it may.
-        proposed_own: whether an Accept of its own proposal may be under way.
-        overtaken: whether it cannot go on, for the tops do not allow its version.
+        overtaken: whether it cannot go on, for the tops do not allow its version, or it was
+            dropped.
+        lost: how many of its attempts were refused.
         commit: what to tell the acceptors once it is decided.
     """
 
@@ -137,25 +146,31 @@ class Proposer:
         quorums: Quorums,
         ballots: Ballots,
         tops: Tops | None = None,
+        *,
+        fast: bool = False,
     ) -> None:
         self.instance = instance
         self.own = own
-        self.proposed_own = False
         self.overtaken = False
+        self.lost = 0
         self.commit: Commit | None = None
         self._quorums = quorums
         self._ballots = ballots
         self._tops = tops
+        self._fast = fast  # whether ballot 0 is still to be tried
         self._phase = _Phase.IDLE
         self._ballot = FAST  # of the current attempt
         self._highest = FAST  # that any acceptor was seen to have promised
-        self._proposal: Proposal | None = None  # that phase 2 asks to vote for
+        self._accept: Accept | None = None  # that phase 2 asks to vote for
         self._promises: dict[AcceptorId, Vote | None] = {}
         self._replied: set[AcceptorId] = set()
         self._refused = False
         self._pausing = False
-        self._lost = 0  # attempts that were refused
         self._votes: dict[AcceptorId, Vote] = {}  # the highest seen of each acceptor
+        # What became of the own proposal: at which ballots it may be under way, and which
+        # acceptors have said that they never voted for it at ballot 0, nor ever will.
+        self._sent_fast = self._sent_classic = False
+        self._never: set[AcceptorId] = set()
 
     @property
     def replied(self) -> AbstractSet[AcceptorId]:
@@ -164,8 +179,16 @@ class Proposer:
 
     @property
     def maybe(self) -> Proposal | None:
-        """Its own proposal, if that may have been written."""
-        return self.own if self.proposed_own else None
+        """Its own proposal, if that may have been written, or may yet be (rule R7)."""
+        return self.own if self._sent_classic or (self._sent_fast and not self._dead) else None
+
+    @property
+    def _dead(self) -> bool:
+        """Whether the own proposal, sent at ballot 0 alone, can no longer be chosen.
+
+        There are not even the votes for it that would oblige others to propose it.
+        """
+        return self._quorums.n - len(self._never) < self._quorums.obliging
 
     @property
     def attempts(self) -> int:
@@ -173,17 +196,25 @@ class Proposer:
         return self._ballots.count
 
     def ask(self) -> Request:
-        """Begin phase 1, at a new ballot above all that were seen."""
+        """Begin at ballot 0; or phase 1, at a new ballot above all that were seen."""
         assert self._phase is not _Phase.DONE
+        if self._fast:
+            self._fast = False
+            assert self.own is not None, "who has nothing to propose does not begin fast"
+            self._ballot = self._ballots.fast()
+            return self._begin_phase_2(self.own)
         self._enter(_Phase.PREPARING)
         self._promises = {}
         self._ballot = self._ballots.above(self._highest)
         return Prepare(self.instance, self._ballot)
 
-    def receive(self, acceptor: AcceptorId, reply: Reply) -> Outcome[Decision] | None:
+    def receive(
+        self, acceptor: AcceptorId, reply: Reply, again: bool = False
+    ) -> Outcome[Decision] | None:
         """Take an acceptor's reply to the latest request."""
+        assert not isinstance(reply, Page | State), "these are not about a key"
         if self._tops is not None:
-            self._tops.hear(acceptor, reply)
+            self._tops.hear(acceptor, reply.top)
         assert self._phase in {_Phase.PREPARING, _Phase.ACCEPTING}
         self._replied.add(acceptor)
         match reply:
@@ -191,18 +222,23 @@ class Proposer:
                 assert self._phase is _Phase.PREPARING
                 self._promises[acceptor] = voted
                 self._learn(acceptor, voted)
+                self._exclude(acceptor, voted)
             case Voted():
                 assert self._phase is _Phase.ACCEPTING
-                assert self._proposal is not None
-                self._learn(acceptor, Vote(self._ballot, self._proposal))
+                assert self._accept is not None
+                if self._accept.append and self._tops is not None:
+                    # It voted during this call, and when it did, its top was no higher.
+                    self._tops.hear(acceptor, self.instance.ver)
+                self._learn(acceptor, Vote(self._ballot, self._accept.proposal))
             case Refusal(promised, voted):
                 self._refused = True
                 self._highest = max(self._highest, promised)
                 self._learn(acceptor, voted)
+                self._exclude(acceptor, voted)
             case Chosen(proposal):
                 return self._decide(proposal)
             case Compacted():
-                return self._decide(reply)
+                return self._dropped(acceptor, reply, again)
             case _:
                 raise AssertionError(f"a proposer never asks for a {type(reply).__name__}")
         chosen = self._quorums.chosen(self._votes)
@@ -211,7 +247,7 @@ class Proposer:
             return self._decide(chosen)
         if self._phase is _Phase.PREPARING and len(self._promises) >= self._quorums.quorum:
             return self._choose()
-        if len(self._replied) >= self._quorums.quorum and not self._pausing:
+        if len(self._replied) >= self._quorums.quorum:
             return self._pause()
         return None
 
@@ -224,6 +260,15 @@ class Proposer:
         elif vote.ballot == known.ballot and vote.proposal != known.proposal:
             raise ProtocolError("an acceptor shows two votes at one ballot")
 
+    def _exclude(self, acceptor: AcceptorId, voted: Vote | None) -> None:
+        """Take note if this shows that it never votes for the own proposal at ballot 0.
+
+        It has promised a higher ballot or refused, and whatever it refused for stays so: its
+        promise, its vote at ballot 0, and its top.
+        """
+        if voted is None or (voted.ballot == FAST and voted.proposal != self.own):
+            self._never.add(acceptor)
+
     def _enter(self, phase: _Phase) -> None:
         self._phase = phase
         self._replied = set()
@@ -233,39 +278,85 @@ class Proposer:
     def _choose(self) -> Outcome[Decision] | None:
         """A quorum has promised: propose what that obliges to, or choose."""
         bound = self._quorums.choose(self._promises)
-        return self._free_choice() if bound is None else self._accept(bound)
-
-    def _free_choice(self) -> Outcome[Decision] | None:
+        if bound is not None:
+            return self._begin_phase_2(bound)
         if self.own is None:
             return self._decide(None)
-        if self._tops is not None and not self._tops.allow(self.instance.ver):
-            return self._wait_for_tops()
-        self.proposed_own = True
-        return self._accept(self.own)
+        if self._allowed:
+            return self._begin_phase_2(self.own)
+        return self._give_way()
 
-    def _wait_for_tops(self) -> Pause | None:
-        """One more reply may still allow the version."""
-        assert not self.proposed_own, "what was allowed stays so"
-        all_replied = len(self._replied) == self._quorums.n
-        if self._pausing and not all_replied:
+    @property
+    def _allowed(self) -> bool:
+        """Whether the tops allow the own proposal (rule R7)."""
+        return self._tops is None or self._tops.allow(self.instance.ver)
+
+    def _give_way(self) -> Pause | None:
+        """There may be later versions already, and no phase 2 before these were looked at.
+
+        One more reply may show more. Where it is open what becomes of the own proposal, all
+        acceptors are asked, and asked again.
+        """
+        if len(self._replied) == self._quorums.n:
+            self.overtaken = True
+            return Pause(0.0, 0.0)
+        if self._pausing and (self.overtaken or self.maybe is not None):
             return None
-        self._pausing = self.overtaken = True
-        return Pause(0.0, 0.0) if all_replied else Pause(1.0, 1.0)
+        self._pausing = True
+        if self.maybe is None:
+            self.overtaken = True
+            return Pause(1.0, 1.0)
+        self.lost += 1
+        return self._back_off(1.0)
 
-    def _accept(self, proposal: Proposal) -> Accept:
-        """Begin phase 2."""
+    def _dropped(
+        self, acceptor: AcceptorId, reply: Compacted, again: bool
+    ) -> Outcome[Decision] | None:
+        """The instance was dropped: nothing may be proposed here any more (rule R9)."""
+        if self._ballot == FAST and not again:
+            # That is what it says to the Accept when it comes for the first time.
+            self._never.add(acceptor)
+        if self._tops is None or self.maybe is None:
+            return self._decide(reply)
+        self._pausing = self.overtaken = True
+        return Pause(1.0, 2.0)  # others may still say that they never voted for ours
+
+    def _begin_phase_2(self, proposal: Proposal) -> Accept:
+        is_own = self.own is not None and proposal.id == self.own.id
+        self._sent_fast |= is_own and self._ballot == FAST
+        self._sent_classic |= is_own and self._ballot != FAST
         self.overtaken = False
         self._enter(_Phase.ACCEPTING)
-        self._proposal = proposal
-        return Accept(self.instance, self._ballot, proposal)
+        append = self._ballot == FAST and not self._allowed
+        self._accept = Accept(self.instance, self._ballot, proposal, append)
+        return self._accept
 
-    def _pause(self) -> Pause:
-        """Another proposer is at work: leave it a growing, random while to finish."""
+    def _pause(self) -> Pause | None:
+        """Another proposer is at work: leave it a growing, random while to finish.
+
+        At ballot 0, one more reply may be all that is missing; and if that does not help, the
+        one whose proposal has most votes is the one to go on first.
+        """
+        all_replied = len(self._replied) == self._quorums.n
+        if self._ballot == FAST:
+            if self._pausing and not all_replied:
+                return None
+            self._pausing = True
+            if not self._refused:
+                return Pause(1.0, 1.0)
+            self.lost = 1
+            own = sum(vote.proposal == self.own for vote in self._votes.values())
+            return Pause(0.0, 0.0) if own >= self._quorums.quorum else Pause(1.0, 2.0)
+        if self._pausing:
+            return None
         if not self._refused:
             raise ProtocolError("the acceptors contradict what they said before")
         self._pausing = True
-        self._lost += 1
-        return Pause(0.0, min(2.0**self._lost, MAX_PAUSE_ROUND_TRIPS))
+        self.lost += 1
+        return self._back_off(0.0)
+
+    def _back_off(self, least: float) -> Pause:
+        return Pause(least, min(2.0 ** min(self.lost, 16), MAX_PAUSE_ROUND_TRIPS))
 
     def _decide(self, decision: Decision) -> Done[Decision]:
         self._enter(_Phase.DONE)

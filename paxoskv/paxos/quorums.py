@@ -22,15 +22,17 @@ class Quorums:
         quorum: any majority; two of them always share an acceptor.
         fast_quorum: any ⌈3n/4⌉; two of them and a quorum always share an acceptor
             (Lamport, *Fast Paxos*, section 2.2, the Fast Quorum Requirement).
+        obliging: the fewest votes at ballot 0 by which :meth:`choose` may be obliged.
     """
 
-    __slots__ = ("fast_quorum", "n", "quorum")
+    __slots__ = ("fast_quorum", "n", "obliging", "quorum")
 
     def __init__(self, n: int) -> None:
         assert n >= 1, "a cluster has at least one acceptor"
         self.n = n
         self.quorum = n // 2 + 1
         self.fast_quorum = (3 * n + 3) // 4
+        self.obliging = self.quorum + self.fast_quorum - n
         assert 2 * self.quorum > n
         assert 2 * self.fast_quorum + self.quorum > 2 * n
 

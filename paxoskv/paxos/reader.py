@@ -20,11 +20,13 @@ from .messages import (
     Find,
     Found,
     Instance,
+    Page,
     Proposal,
     Read,
     Reply,
     Report,
     Request,
+    State,
     Vote,
 )
 from .operation import Done, Latest, Outcome, Pause
@@ -86,7 +88,9 @@ class Reader(_Looking["Vote | None"]):
             return self._finisher.ask()
         return self._finish(self._instance) if self._hesitating else Read(self._instance)
 
-    def receive(self, acceptor: AcceptorId, reply: Reply) -> Outcome[Decision] | None:
+    def receive(
+        self, acceptor: AcceptorId, reply: Reply, again: bool = False
+    ) -> Outcome[Decision] | None:
         """Take an acceptor's reply to the latest request."""
         if self._finisher is not None:
             return self._finisher.receive(acceptor, reply)
@@ -120,7 +124,8 @@ class Finder(_Looking[Found]):
         tops: given, this is the look-up of a put (rule R7): the tops that the acceptors tell
             are kept there, and the highest version is finished even where nothing can be
             chosen yet, with somebody's unfinished proposal; for as long as it stood above the
-            latest version, the tops would allow no other.
+            latest version, the tops would allow no other. An unfinished append is no such
+            obstacle, for it stands right after the latest version, where the put goes.
     """
 
     def __init__(
@@ -137,7 +142,7 @@ class Finder(_Looking[Found]):
         self._start = self._below = below
         self._tops = tops
         self._highest = NO_TOP  # the version in the balance, once a quorum has replied
-        self._leftover: Proposal | None = None  # to finish it with
+        self._leftover: Proposal | None = None  # what to propose there if that may be
 
     def ask(self) -> Request:
         """What is the highest version? Or, after a pause, what finishes that version."""
@@ -148,11 +153,12 @@ class Finder(_Looking[Found]):
         return Find(self._key, self._below)
 
     def receive(
-        self, acceptor: AcceptorId, reply: Reply
+        self, acceptor: AcceptorId, reply: Reply, again: bool = False
     ) -> Outcome[Latest | Compacted | None] | None:
         """Take an acceptor's reply to the latest request."""
+        assert not isinstance(reply, Page | State), "these are not about a key"
         if self._tops is not None:
-            self._tops.hear(acceptor, reply)
+            self._tops.hear(acceptor, reply.top)
         if self._finisher is not None:
             outcome = self._finisher.receive(acceptor, reply)
             return self._finished(outcome.result) if isinstance(outcome, Done) else outcome
@@ -175,8 +181,8 @@ class Finder(_Looking[Found]):
         chosen = self._quorums.chosen(sights)
         if chosen is not None:
             return Done(Latest(self._highest, chosen))
-        if self._tops is not None:
-            votes = [sight for sight in sights.values() if isinstance(sight, Vote)]
+        votes = [sight for sight in sights.values() if isinstance(sight, Vote) and not sight.append]
+        if self._tops is not None and votes:
             self._leftover = max(votes, key=lambda vote: vote.ballot).proposal
         elif len(self._seen) - len(sights) >= self._quorums.quorum:
             return self._look(below=self._highest)

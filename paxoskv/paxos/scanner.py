@@ -51,7 +51,9 @@ class Scanner:
         """The request for a page."""
         return self._scan
 
-    def receive(self, acceptor: AcceptorId, reply: Reply) -> Done[Merged] | None:
+    def receive(
+        self, acceptor: AcceptorId, reply: Reply, again: bool = False
+    ) -> Done[Merged] | None:
         """Take an acceptor's page."""
         assert isinstance(reply, Page)
         self._pages[acceptor] = reply

@@ -317,9 +317,9 @@ class DiskStore:
                 return Register(Ballot(n, owner))
             case [int(n), bytes(owner), int(m), bytes(voter), *proposal]:
                 match proposal:
-                    case [bytes(proposer), int(serial), bytes() | None as value]:
-                        vote = Vote(Ballot(m, voter), Proposal(ProposalId(proposer, serial), value))
-                        return Register(Ballot(n, owner), vote)
+                    case [bytes(proposer), int(serial), bytes() | None as value, bool(append)]:
+                        made = Proposal(ProposalId(proposer, serial), value)
+                        return Register(Ballot(n, owner), Vote(Ballot(m, voter), made, append))
         raise self._bad(name)
 
     def _bad(self, name: bytes) -> StoreDamaged:
@@ -348,7 +348,8 @@ def _dump_register(register: Register) -> bytes:
         return cbor2.dumps([*chosen.id, chosen.value])
     if vote is None:
         return cbor2.dumps([n, owner])
-    return cbor2.dumps([n, owner, *vote.ballot, *vote.proposal.id, vote.proposal.value])
+    proposal = vote.proposal
+    return cbor2.dumps([n, owner, *vote.ballot, *proposal.id, proposal.value, vote.append])
 
 
 def _options() -> Options:
