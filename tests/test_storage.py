@@ -34,6 +34,7 @@ from paxoskv.paxos.messages import (
 from paxoskv.storage import disk
 from paxoskv.storage.disk import DiskStore
 from paxoskv.storage.memory import MemoryStore
+from paxoskv.storage.recent import Recent
 
 AnyStore: TypeAlias = MemoryStore | DiskStore
 
@@ -323,10 +324,9 @@ def test_r1_after_a_failure_nothing_is_answered_until_it_reloads(
     put(on_disk, 1)
     rocks = on_disk._db
     on_disk._db = Rocks(rocks, **{method: fail})  # type: ignore[assignment]
-    if method == "flush_wal":
-        put(on_disk, 2)
+    put(on_disk, 2)
     with pytest.raises(StoreError, match="Input/output error"):
-        on_disk.flush() if method == "flush_wal" else put(on_disk, 2)
+        on_disk.flush()
     on_disk._db = rocks
     for call in (
         lambda: on_disk.summary("k0"),
@@ -343,7 +343,7 @@ def test_r1_after_a_failure_nothing_is_answered_until_it_reloads(
     del rocks
     on_disk.reload()
     assert not dirty(on_disk)
-    assert found(on_disk) == ([0, 1, 2] if method == "flush_wal" else [0, 1])
+    assert found(on_disk) == ([0, 1, 2] if method == "flush_wal" else [0])
     put(on_disk, 3)
     on_disk.flush()
 
@@ -351,6 +351,7 @@ def test_r1_after_a_failure_nothing_is_answered_until_it_reloads(
 def test_r1_what_a_reload_shows_is_in_synced_tables(path: Path, on_disk: DiskStore) -> None:
     for number in range(20):
         put(on_disk, number, b"needle %d" % number)
+    on_disk._write_out()  # and no sync follows
     on_disk.reload()
     tables = b"".join(table.read_bytes() for table in path.glob("*.sst"))
     logs = b"".join(log.read_bytes() for log in path.glob("*.log"))
@@ -554,6 +555,7 @@ def test_r1_an_older_log_must_be_whole(
     store = DiskStore(path, IDENTITY)
     for number in range(10000):
         put(store, number, b"%d" % number * 200)
+        store.flush()
         logs = sorted(log for log in path.glob("*.log") if log.stat().st_size)
         if len(logs) > 1:
             copy = crash(path, tmp_path / "copy")
@@ -574,6 +576,7 @@ def test_r1_an_older_log_must_be_whole(
 def test_records_that_decode_to_something_else_are_damage(path: Path, data: bytes) -> None:
     store = DiskStore(path, IDENTITY)
     put(store, 0)
+    store.flush()
     names = list(store._db.keys())
     store.close()
     assert len(names) == 4, "an identity, a count, a summary and a register"
@@ -588,6 +591,90 @@ def test_records_that_decode_to_something_else_are_damage(path: Path, data: byte
         rocks = disk.Rdict(str(path), options, {"default": options})
         rocks[name] = before
         rocks.close()
+
+# --- What is in memory ------------------------------------------------------------------
+
+
+def test_what_is_saved_is_seen_by_every_way_to_look_before_it_is_written(
+    on_disk: DiskStore,
+) -> None:
+    written: list[object] = []
+    rocks = on_disk._db
+    on_disk._db = Rocks(rocks, write=written.append)  # type: ignore[assignment]
+    put(on_disk, 0)
+    assert on_disk.summary("k0").top == 0
+    assert on_disk.register(Instance("k0", 0)).chosen is not None
+    assert not written, "it waits for the flush"
+    on_disk._db = rocks
+    assert on_disk.below("k0", END) is not None
+    assert [key for key, _ in on_disk.keys("", "")] == ["k0"]
+    assert not on_disk.empty
+
+
+def test_what_is_written_is_forgotten_in_memory_and_found_on_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "MAX_RECENT_BYTES", 8 * 1024)
+    monkeypatch.setattr(disk, "MAX_UNWRITTEN_BYTES", 64 * 1024)
+    with closing(DiskStore(path, IDENTITY)) as store:
+        for number in range(300):
+            put(store, number)
+            assert store.register(Instance("k0", 0)).chosen is not None
+        assert found(store) == list(range(300))
+        assert len(store._registers._newer) + len(store._registers._older) < 16
+
+
+def test_a_flush_in_a_thread_misses_nothing_that_is_saved_beside_it(
+    path: Path, tmp_path: Path
+) -> None:
+    with closing(DiskStore(path, IDENTITY)) as store:
+        done = threading.Event()
+
+        def flush() -> None:
+            while not done.is_set():
+                store.flush()
+
+        thread = threading.Thread(target=flush)
+        thread.start()
+        for number in range(3000):
+            put(store, number)
+            if number % 7 == 0:
+                assert store.below(f"k{number}", END) is not None
+        done.set()
+        thread.join()
+        store.flush()
+        assert store.flushed == store.saved == 3000
+        assert outcome(crash(path, tmp_path / "copy")) == 3000
+
+
+def test_versions_are_dropped_whether_they_are_written_or_not(on_disk: DiskStore) -> None:
+    for gap in (1, 1000):  # a few are named, many are looked for
+        key = f"gap {gap}"
+        for ver in range(0, 4 * gap, gap):
+            on_disk.save(key, Summary(ver, 0, (ver,)), {ver: chosen(ver)})
+            if ver == gap:
+                on_disk.flush()
+        on_disk.save(key, Summary(3 * gap, 3 * gap, (3 * gap,)), {})
+        on_disk.flush()
+        for ver in range(0, 3 * gap, gap):
+            assert on_disk.register(Instance(key, ver)) == BLANK
+        assert on_disk.below(key, 3 * gap) is None
+        assert on_disk.register(Instance(key, 3 * gap)) == chosen(3 * gap)
+
+
+def test_the_recently_used_stay_within_their_limit() -> None:
+    recent: Recent[int, bytes] = Recent(100, len)
+    for number in range(100):
+        recent.put(number, bytes(10))
+        assert recent.get(0) is not None, "looking at it keeps it"
+    assert recent.get(50) is None
+    assert recent.get(99) is not None
+    assert sum(map(len, {**recent._newer, **recent._older}.values())) <= 120
+    recent.put(1000, bytes(10))
+    recent.put(1000, b"")
+    assert recent.get(1000) == b""
+    recent.forget(0)
+    assert recent.get(0) is None
 
 
 # --- A full disk ----------------------------------------------------------------------

@@ -1,13 +1,14 @@
 """Registers on disk, in RocksDB. ``docs/storage.md`` has the layout and the reasons.
 
-What is saved can be read at once, and is durable after the next flush (rule R1). What is
-found on disk is what was written there, or is refused: an acceptor that forgets is worse
-than one that is away.
+What is saved can be read at once, and is durable after the next flush (rule R1), which writes
+all that was saved since the last one, in one batch. What is found on disk is what was written
+there, or is refused: an acceptor that forgets is worse than one that is away.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -34,12 +35,15 @@ from ..limits import (
     MAX_INFO_LOGS,
     MAX_MANIFEST_BYTES,
     MAX_OPEN_TABLES,
+    MAX_RECENT_BYTES,
+    MAX_UNWRITTEN_BYTES,
     MAX_WRITE_BUFFERS,
     WRITE_BUFFER_BYTES,
 )
 from ..paxos.acceptor import BLANK, UNHEARD, Register, Summary
 from ..paxos.messages import Ballot, Instance, Proposal, ProposalId, Vote
 from .logs import check_logs
+from .recent import Recent
 
 FORMAT: Final = 1
 """The version of the layout."""
@@ -50,13 +54,31 @@ _COUNT: Final = b"keys"
 _REGISTER: Final = b"r"
 _SUMMARY: Final = b"s"
 
+_OVERHEAD: Final = 1024  # bytes of one summary or register in memory, with its key, roughly
+_FEW: Final = 64  # versions to drop that are named rather than looked up
+
+
+class _Changes:
+    """What was saved: the summaries and the registers (None: dropped) that are not as on disk."""
+
+    __slots__ = ("registers", "size", "summaries")
+
+    def __init__(self) -> None:
+        self.summaries: dict[str, Summary] = {}
+        self.registers: dict[Instance, Register | None] = {}
+        self.size = 0  # in bytes, roughly
+
+    def __bool__(self) -> bool:
+        return bool(self.registers or self.summaries)
+
 
 class DiskStore:
     """What one acceptor remembers, on disk.
 
     One thread at a time may use it, but :meth:`flush` may run in another beside it.
-    After a write or a flush that failed, everything but :meth:`reload` and :meth:`close`
-    raises: nobody knows what is on disk.
+    What is looked at again and again, it keeps in memory.
+    After a flush that failed, everything but :meth:`reload` and :meth:`close` raises: nobody
+    knows what is on disk.
 
     Args:
         path: where :meth:`create` made it.
@@ -77,6 +99,8 @@ class DiskStore:
         self._owner = _owner(identity)
         self._failure: StoreError | None = None
         self.saved = self.flushed = 0
+        self._changing = threading.Lock()  # for a moment: what is saved does not change
+        self._writing_out = threading.Lock()  # one batch after the other
         self._open()
 
     @classmethod
@@ -122,6 +146,11 @@ class DiskStore:
                     raise
                 self._db = Rdict(str(path), options, {"default": options})
         failure, self._failure = self._failure, None
+        # What was used lately, and what is saved but not yet written, by key.
+        self._summaries: Recent[str, Summary] = Recent(MAX_RECENT_BYTES, _size_of_summary)
+        self._registers: Recent[Instance, Register] = Recent(MAX_RECENT_BYTES, _size_of_register)
+        self._unwritten = _Changes()
+        self._being_written = _Changes()
         try:
             self._check_owner()
             self._count = self._load_count()
@@ -173,24 +202,42 @@ class DiskStore:
     @property
     def empty(self) -> bool:
         """Whether nothing was ever saved, not even a promise."""
+        self._write_out()
         return next(self._records(_REGISTER), None) is None
 
     def summary(self, key: str) -> Summary:
         """The summary of a key, ``UNHEARD`` if there is none yet."""
-        name = _summary_key(key)
-        data = self._get(name)
-        return UNHEARD if data is None else self._load_summary(name, data)
+        self._check()
+        summary = self._summaries.get(key)
+        if summary is None:
+            for changes in (self._unwritten, self._being_written):
+                if key in changes.summaries:
+                    return changes.summaries[key]
+            name = _summary_key(key)
+            data = self._get(name)
+            summary = UNHEARD if data is None else self._load_summary(name, data)
+            self._summaries.put(key, summary)
+        return summary
 
     def register(self, instance: Instance) -> Register:
         """The register of an instance, ``BLANK`` if there is none yet."""
-        name = _register_key(*instance)
-        data = self._get(name)
-        return BLANK if data is None else self._load_register(name, data)
+        self._check()
+        register = self._registers.get(instance)
+        if register is None:
+            for changes in (self._unwritten, self._being_written):
+                if instance in changes.registers:
+                    return changes.registers[instance] or BLANK
+            name = _register_key(*instance)
+            data = self._get(name)
+            register = BLANK if data is None else self._load_register(name, data)
+            self._registers.put(instance, register)
+        return register
 
     def below(self, key: str, ver: int) -> tuple[int, Register] | None:
         """The highest version below ``ver`` whose register has a sight, and the register."""
         if ver <= 0:
             return None
+        self._write_out()
         start = _register_key(key, 0)[:-8]
         for name, data in self._records(_register_key(key, ver - 1), backwards=True):
             if not name.startswith(start):
@@ -202,6 +249,7 @@ class DiskStore:
 
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
         """The keys with a summary that begin with ``prefix`` and are above ``after``, in order."""
+        self._write_out()
         start = _summary_key(prefix)
         for name, data in self._records(max(start, _summary_key(after) + b"\0")):
             if not name.startswith(start):
@@ -219,39 +267,65 @@ class DiskStore:
     def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Replace a summary and registers, and drop what is below the floor: all or nothing."""
         before = self.summary(key)
-        batch = WriteBatch(raw_mode=True)
-        for ver, register in registers.items():
-            if ver >= summary.floor:
-                batch.put(_register_key(key, ver), _dump_register(register))
-        for name in self._dropped(key, before.floor, summary.floor):
-            batch.delete(name)
-        count = self._count
-        if summary != before:
-            batch.put(_summary_key(key), cbor2.dumps([*summary]))
-            if before == UNHEARD:
-                count += 1
-                batch.put(_COUNT, cbor2.dumps(count))
-        if not batch.is_empty():
-            with self._writing():
-                self._db.write(batch)
-            self._count = count
-            self.saved += 1
+        dropped = self._dropped(key, before.floor, summary.floor)
+        with self._changing:
+            changes = self._unwritten
+            for ver, register in registers.items():
+                if ver >= summary.floor:
+                    changes.registers[Instance(key, ver)] = register
+                    changes.size += _size_of_register(register)
+                    self._registers.put(Instance(key, ver), register)
+            for instance in dropped:
+                changes.registers[instance] = None
+                self._registers.forget(instance)
+            if summary != before:
+                changes.summaries[key] = summary
+                changes.size += _size_of_summary(summary)
+                self._summaries.put(key, summary)
+                self._count += before == UNHEARD
+            self.saved += bool(registers or dropped or summary != before)
+        if changes.size > MAX_UNWRITTEN_BYTES:
+            self._write_out()
 
-    def _dropped(self, key: str, floor: int, higher: int) -> list[bytes]:
+    def _dropped(self, key: str, floor: int, higher: int) -> list[Instance]:
         # Not a range delete: there is about one to drop per save, and range tombstones pile
         # up in every later read. The search begins at the old floor, above the tombstones.
-        if higher <= floor:
-            return []
-        end = _register_key(key, higher)
-        names = (name for name, _ in self._records(_register_key(key, floor)))
-        return list(takewhile(lambda name: name < end, names))
+        if floor + _FEW >= higher:
+            return [Instance(key, ver) for ver in range(floor, higher)]
+        self._write_out()
+        start, end = _register_key(key, floor), _register_key(key, higher)
+        names = (name for name, _ in self._records(start))
+        dropped = takewhile(lambda name: name < end, names)
+        return [Instance(key, int.from_bytes(name[-8:], "big")) for name in dropped]
 
     def flush(self) -> None:
         """Make durable what was saved before this was called. It may run in a thread."""
         saved = self.saved  # what is saved from here on may be in this flush, or not
+        self._write_out()
         with self._writing():
             self._db.flush_wal(sync=True)
         self.flushed = max(self.flushed, saved)
+
+    def _write_out(self) -> None:
+        """Hand to RocksDB what is saved, in one batch; a flush, or a thread, may do so."""
+        with self._writing_out:
+            with self._changing:
+                changes = self._being_written = self._unwritten
+                self._unwritten = _Changes()
+            if not changes:
+                return
+            batch = WriteBatch(raw_mode=True)
+            for instance, register in changes.registers.items():
+                if register is None:
+                    batch.delete(_register_key(*instance))
+                else:
+                    batch.put(_register_key(*instance), _dump_register(register))
+            for key, summary in changes.summaries.items():
+                batch.put(_summary_key(key), cbor2.dumps(summary))
+            batch.put(_COUNT, cbor2.dumps(self._count))
+            with self._writing():
+                self._db.write(batch)
+            self._being_written = _Changes()
 
     # --- How it is done ---------------------------------------------------------------
 
@@ -324,6 +398,16 @@ class DiskStore:
 
     def _bad(self, name: bytes) -> StoreDamaged:
         return StoreDamaged(f"{self._path} is damaged: its record {name!r} is no such record")
+
+
+def _size_of_summary(summary: Summary) -> int:
+    return _OVERHEAD + 32 * len(summary.chosen)
+
+
+def _size_of_register(register: Register) -> int:
+    sight = register.sight
+    proposal = sight.proposal if isinstance(sight, Vote) else sight
+    return _OVERHEAD + len((proposal and proposal.value) or b"")
 
 
 def _owner(identity: Identity) -> bytes:
