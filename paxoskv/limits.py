@@ -155,6 +155,9 @@ STALLED_FRAME_TIMEOUT: Final = 30.0
 """How long a frame may take to arrive, or replies to be read, besides the time that so many
 bytes take at ``SLOWEST_LINK``."""
 
+QUICK_FLUSH: Final = 0.005
+"""A flush that can be expected to take less is not worth a thread: a full frame takes as long."""
+
 MEND_PAUSE: Final = 0.5
 """The pause before an acceptor whose disk failed reads its store again."""
 

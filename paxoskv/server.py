@@ -27,6 +27,7 @@ from .limits import (
     MAX_CONNECTIONS,
     MAX_UNFINISHED_BYTES,
     MEND_PAUSE,
+    QUICK_FLUSH,
     RECEIVE_BYTES,
     SLOWEST_LINK,
     STALLED_FRAME_TIMEOUT,
@@ -44,6 +45,8 @@ from .wire import (
 )
 
 logger: Final = logging.getLogger(__name__)
+
+_FADING: Final = 0.9  # how slowly a slow flush is forgotten
 
 
 class Store(acceptor.Store, Protocol):
@@ -119,6 +122,7 @@ class Host:
         self._store = store
         self._greeting = encode_greeting(identity)
         self._flushing = False
+        self._flush_time = QUICK_FLUSH  # of the slowest one lately
         self._flushed = trio.lowlevel.ParkingLot()  # those who wait for the next flush to end
         self._failures = 0
         self._failure = ""
@@ -184,8 +188,13 @@ class Host:
         try:
             # All tasks that have read something by now get to answer it first.
             await trio.lowlevel.cancel_shielded_checkpoint()
-            # Not to be abandoned: when we are cancelled, others go on to rely on it.
-            await trio.to_thread.run_sync(self._store.flush)
+            began = trio.current_time()
+            if self._flush_time < QUICK_FLUSH:
+                self._store.flush()
+            else:
+                # Not to be abandoned: when we are cancelled, others go on to rely on it.
+                await trio.to_thread.run_sync(self._store.flush)
+            self._flush_time = max(trio.current_time() - began, _FADING * self._flush_time)
         except StoreError as error:
             self._failed(error)
         finally:
