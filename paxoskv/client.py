@@ -6,10 +6,11 @@ users see of it, in terms of values and entries, is `paxoskv.kv`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from enum import Enum
 from random import Random
+from types import TracebackType
 from typing import Any
 
 import trio
@@ -52,17 +53,36 @@ async def open_client(
 
 
 class _Call:
-    """A call under way."""
+    """A call under way, within its limits: its time, and the life of its client."""
 
-    __slots__ = ("error", "operation", "scope", "what")
+    __slots__ = ("_client", "error", "operation", "scope", "what")
 
-    def __init__(self, what: str, timeout: float) -> None:
+    def __init__(self, client: Client, what: str, timeout: float) -> None:
+        self._client = client
         self.what = what  # for people
         self.scope = trio.CancelScope(deadline=trio.current_time() + timeout)
         self.operation: Operation[Any] | None = None  # None: not begun
         self.error: Exception | None = None  # why it was ended; None: its time was up
 
-    def end(self, error: Exception) -> None:
+    def __enter__(self) -> _Call:
+        self._client.begin(self)
+        self.scope.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        self._client.end(self)
+        handled = self.scope.__exit__(kind, error, trace)
+        if self.scope.cancelled_caught:
+            raise (self.error or self._client.unavailable(self)) from None
+        return handled
+
+    def cancel(self, error: Exception) -> None:
+        """End it with this error."""
         self.error = error
         self.scope.cancel()
 
@@ -266,7 +286,7 @@ class Client:
         """End the calls that still wait, and let no new one begin."""
         self._closed = True
         for call in self._calls:
-            call.end(_closed())
+            call.cancel(_closed())
 
     async def _find(
         self, call: _Call, key: str, take_turn: TakeTurn | None = None
@@ -308,24 +328,22 @@ class Client:
         if not self._cluster.links:
             await self._cluster.known()
 
-    @contextmanager
-    def _call(self, what: str) -> Iterator[_Call]:
-        """The limits of a call: its time, the life of the client, and a cluster to ask."""
-        call = _Call(what, self._timeout)
+    def _call(self, what: str) -> _Call:
+        return _Call(self, what, self._timeout)
+
+    def begin(self, call: _Call) -> None:
+        """A call begins, if there is a client and a cluster to ask."""
         self._calls.add(call)
         if self._closed:
-            call.end(_closed())
+            call.cancel(_closed())
         elif self._refusal is not None:
-            call.end(_copy(self._refusal))
-        try:
-            with call.scope:
-                yield call
-        finally:
-            self._calls.discard(call)
-        if call.scope.cancelled_caught:
-            raise (call.error or self._unavailable(call)) from None
+            call.cancel(_copy(self._refusal))
 
-    def _unavailable(self, call: _Call) -> Unavailable:
+    def end(self, call: _Call) -> None:
+        """A call has ended."""
+        self._calls.discard(call)
+
+    def unavailable(self, call: _Call) -> Unavailable:
         """Why a call did not end in time, with the acceptors that did not answer."""
         text = f"{call.what}: not done within {self._timeout:g} s: "
         operation = call.operation
@@ -348,7 +366,7 @@ class Client:
         self._refusal = self._cluster.refusal()
         if self._refusal is not None:
             for call in self._calls:
-                call.end(_copy(self._refusal))
+                call.cancel(_copy(self._refusal))
 
 
 def _closed() -> trio.ClosedResourceError:

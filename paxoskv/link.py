@@ -145,11 +145,11 @@ class Link:
         self._down: str | None = "not reached yet"  # None: up
         self._last_heard = 0.0
         self._next_id = 0
+        self._silence = ""  # how long it was silent, when that was the end of a connection
         self._outbox: dict[_Exchange, None] = {}  # not begun; whoever asked still waits
         self._unanswered: list[_Exchange] = []  # begun, oldest first
         self._ready = trio.lowlevel.ParkingLot()  # askers, while we are down or behind
         self._writer = trio.lowlevel.ParkingLot()
-        self._listening = trio.CancelScope()  # around the wait for bytes
 
     @property
     def up(self) -> bool:
@@ -276,14 +276,17 @@ class Link:
         self._down = self.refused = None
         self._last_heard = trio.current_time()
         self._next_id = 0
+        self._silence = ""
         self._changed()
         self._ready.unpark_all()
         reason = "the connection broke"
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream, nursery.cancel_scope)
+                nursery.start_soon(self._watch, nursery.cancel_scope)
                 reason = await self._read(stream)
                 nursery.cancel_scope.cancel()
+            reason = self._silence or reason
         finally:
             self._down = reason
             for exchange in (*self._unanswered, *self._outbox):
@@ -307,9 +310,6 @@ class Link:
                 data += exchange.begin(self._next_id)
                 self._next_id += exchange.count
                 self._unanswered.append(exchange)
-            if self._listening.deadline == math.inf:
-                self._listening.deadline = trio.current_time() + SILENCE_TIMEOUT
-            self._listening.deadline += len(data) / SLOWEST_LINK
             try:
                 await stream.send_all(data)
             except trio.BrokenResourceError:
@@ -320,15 +320,10 @@ class Link:
         """Take replies until the connection is lost; return why it was."""
         buffer = FrameBuffer()
         while True:
-            owed = sum(exchange.size for exchange in self._unanswered)
-            patience = SILENCE_TIMEOUT + owed / SLOWEST_LINK if self._unanswered else math.inf
-            with trio.move_on_after(patience) as self._listening:
-                try:
-                    data = await stream.receive_some(RECEIVE_BYTES)
-                except trio.BrokenResourceError:
-                    return "the connection broke"
-            if self._listening.cancelled_caught:
-                return f"owed an answer, and was silent for {patience:.1f} s"
+            try:
+                data = await stream.receive_some(RECEIVE_BYTES)
+            except trio.BrokenResourceError:
+                return "the connection broke"
             if not data:
                 return "closed the connection"
             self._last_heard = trio.current_time()
@@ -341,6 +336,25 @@ class Link:
                 return f"broke the protocol: {error}"
             if self._ready and not self.behind:
                 self._ready.unpark_all()
+
+    async def _watch(self, connection: trio.CancelScope) -> None:
+        """Give up the connection when an acceptor that owes an answer is silent for too long."""
+        while True:
+            now = due = trio.current_time()
+            due += SILENCE_TIMEOUT  # at the earliest, for what is asked from now on
+            if self._unanswered:
+                patience = SILENCE_TIMEOUT + self._owed / SLOWEST_LINK
+                due = max(self._last_heard, self._unanswered[0].sent) + patience
+                if due <= now:
+                    self._silence = f"owed an answer, and was silent for {patience:.1f} s"
+                    connection.cancel()
+                    return
+            await trio.sleep_until(due)
+
+    @property
+    def _owed(self) -> int:
+        """The bytes of what is not answered."""
+        return sum(exchange.size for exchange in self._unanswered)
 
     def _take(self, first: int, replies: Sequence[Reply]) -> None:
         for index, exchange in enumerate(self._unanswered):

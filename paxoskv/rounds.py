@@ -17,7 +17,6 @@ them, and one that is lost is no harm.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -68,9 +67,14 @@ class _Job:
         self.outcome = outcome
         self._woken.set()
 
-    async def woken(self, within: float = math.inf) -> bool:
+    async def woken(self) -> None:
+        """Wait to be woken."""
+        await self._woken.wait()
+        self._woken = trio.Event()
+
+    async def woken_within(self, seconds: float) -> bool:
         """Wait to be woken, and say whether it came to that within so many seconds."""
-        with trio.move_on_after(within):
+        with trio.move_on_after(seconds):
             await self._woken.wait()
         if not self._woken.is_set():
             return False
@@ -150,7 +154,7 @@ class Rounds:
                 await job.woken()
                 while isinstance(job.outcome, Pause):
                     # Late replies may end the pause: with a decision, or a next step.
-                    if not await job.woken(within=self._draw(job.outcome)):
+                    if not await job.woken_within(self._draw(job.outcome)):
                         job.outcome = None
                         self._leave_round(job)
                         if take_turn is not None:

@@ -11,7 +11,6 @@ no reply leaves before what it may rest on is there. See :meth:`Host.answer`.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn, Protocol
@@ -274,7 +273,10 @@ class Host:
             if not buffer:
                 self._idle[scope] = None
             try:
-                with trio.fail_at(began + _patience(buffer.announced) if buffer else math.inf):
+                if buffer:
+                    with trio.fail_at(began + _patience(buffer.announced)):
+                        data = await stream.receive_some(RECEIVE_BYTES)
+                else:
                     data = await stream.receive_some(RECEIVE_BYTES)
             finally:
                 self._idle.pop(scope, None)

@@ -227,8 +227,9 @@ def test_r9_nothing_is_dropped_without_its_floor(on_disk: DiskStore) -> None:
     acceptor.handle(Commit(FOO, P.id, P))
     on_disk.flush()
     on_disk._db = FailingRocks(on_disk._db)  # type: ignore[assignment]
+    acceptor.handle(Commit(Instance("foo", 1), newer.id, newer))
     with pytest.raises(StoreError, match="No space left"):
-        acceptor.handle(Commit(Instance("foo", 1), newer.id, newer))
+        on_disk.flush()
     on_disk.reload()
     assert on_disk.summary("foo") == Summary(0, 0, (0,))
     assert on_disk.register(FOO) == Register(chosen=P)

@@ -212,10 +212,10 @@ class Proposer:
         self, acceptor: AcceptorId, reply: Reply, again: bool = False
     ) -> Outcome[Decision] | None:
         """Take an acceptor's reply to the latest request."""
-        assert not isinstance(reply, Page | State), "these are not about a key"
+        assert not isinstance(reply, (Page, State)), "these are not about a key"
         if self._tops is not None:
             self._tops.hear(acceptor, reply.top)
-        assert self._phase in {_Phase.PREPARING, _Phase.ACCEPTING}
+        assert self._phase is _Phase.PREPARING or self._phase is _Phase.ACCEPTING
         self._replied.add(acceptor)
         match reply:
             case Promise(voted):
@@ -241,15 +241,15 @@ class Proposer:
                 return self._dropped(acceptor, reply, again)
             case _:
                 raise AssertionError(f"a proposer never asks for a {type(reply).__name__}")
+        if len(self._replied) < self._quorums.quorum and len(self._votes) < self._quorums.quorum:
+            return None
         chosen = self._quorums.chosen(self._votes)
         if chosen is not None:
             self.commit = Commit(self.instance, chosen.id, None)
             return self._decide(chosen)
         if self._phase is _Phase.PREPARING and len(self._promises) >= self._quorums.quorum:
             return self._choose()
-        if len(self._replied) >= self._quorums.quorum:
-            return self._pause()
-        return None
+        return self._pause() if len(self._replied) >= self._quorums.quorum else None
 
     def _learn(self, acceptor: AcceptorId, vote: Vote | None) -> None:
         known = self._votes.get(acceptor)

@@ -46,15 +46,15 @@ class Quorums:
         Raises:
             ProtocolError: two acceptors know different proposals to be chosen.
         """
-        known = _only(sight for sight in sights.values() if isinstance(sight, Proposal))
-        if known is not None or len(sights) < self.quorum:
-            return known
         votes = [sight for sight in sights.values() if isinstance(sight, Vote)]
-        tally = Counter((vote.ballot, vote.proposal.id) for vote in votes)
-        winner, count = tally.most_common(1)[0]
-        if count < (self.fast_quorum if winner[0] == FAST else self.quorum):
-            return None
-        return _only(v.proposal for v in votes if (v.ballot, v.proposal.id) == winner)
+        if len(votes) < len(sights):
+            return _only(sight for sight in sights.values() if isinstance(sight, Proposal))
+        # Whatever has the votes of a majority is among any n - quorum + 1 of all.
+        for ballot, (id_, _), _ in votes[: len(votes) - self.quorum + 1]:
+            same = [each.proposal for each in votes if each[0] == ballot and each[1][0] == id_]
+            if len(same) >= (self.fast_quorum if ballot == FAST else self.quorum):
+                return _only(same)
+        return None
 
     def choose(self, promises: Mapping[AcceptorId, Vote | None]) -> Proposal | None:
         """The proposal that a quorum of promises obliges to, or None: free to choose.
