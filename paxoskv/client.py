@@ -6,26 +6,28 @@ users see of it, in terms of values and entries, is `paxoskv.kv`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
 from random import Random
 from types import TracebackType
 from typing import Any
+from zlib import crc32
 
 import trio
 
 from .cluster import Cluster
 from .errors import PaxosKVError, TooLarge, Unavailable
 from .identity import Address, Ids
-from .limits import MAX_VERSION
+from .limits import LINE_PATIENCE, MAX_VERSION
+from .link import Batch
 from .paxos.appender import Appender
-from .paxos.messages import END, Compacted, Instance, Proposal
+from .paxos.messages import END, Compacted, Found, Instance, Proposal, Reply, Turn
 from .paxos.operation import Doubtful, Latest, Operation, ResultT
 from .paxos.proposer import Ballots, Decision, Proposer, Tops
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
-from .remembered import Remembered
+from .remembered import Contended, Remembered
 from .rounds import Rounds
 from .tasks import background_nursery, unwrapped
 from .values import to_entry
@@ -40,11 +42,16 @@ class Nothing(Enum):
 
 @asynccontextmanager
 async def open_client(
-    addresses: tuple[Address, ...], timeout: float, rng: Random, *, fast: bool = True
+    addresses: tuple[Address, ...],
+    timeout: float,
+    rng: Random,
+    *,
+    fast: bool = True,
+    courtesy: bool = True,
 ) -> AsyncIterator[Client]:
     """A client, for the time of the block; then calls that still wait are ended."""
     async with background_nursery() as nursery:
-        client = Client(addresses, timeout, rng, nursery, fast=fast)
+        client = Client(addresses, timeout, rng, nursery, fast=fast, courtesy=courtesy)
         try:
             yield client
         finally:
@@ -100,6 +107,7 @@ class Client:
         rng: where jitter comes from.
         nursery: where links and rounds run.
         fast: whether it may begin at ballot 0.
+        courtesy: whether it waits in line to write a key that others write as well.
 
     Attributes:
         rounds: what carries the operations.
@@ -114,14 +122,17 @@ class Client:
         nursery: trio.Nursery,
         *,
         fast: bool = True,
+        courtesy: bool = True,
     ) -> None:
         self._timeout = timeout
         self._fast = fast
+        self._courtesy = courtesy
         self._ids = Ids()
         self._cluster = Cluster(addresses, nursery, rng, self._cluster_changed)
         self.rounds = Rounds(self._cluster.links, nursery, rng)
         self._remembered = Remembered()
         self._writers = Writers()
+        self._contended = Contended()
         self._calls: set[_Call] = set()
         self.attempts = 0
         self._refusal: PaxosKVError | None = None
@@ -150,9 +161,14 @@ class Client:
         with self._call(what) as call, self._writers.turn(instance.key) as take_turn:
             await self._members_known()
             await take_turn()
+            waits = await self._wait_in_line(instance.key)
+            known = self._remembered.get(instance.key)
+            if known is not None and known.ver == instance.ver:
+                return known.proposal
             fast = is_new and self._may_begin_fast()
             proposer = Proposer(instance, own, self._cluster.quorums, ballots, fast=fast)
             decision = await self._perform(call, proposer)
+            self._learn_of_others(instance.key, proposer.lost, waits)
         assert decision is not None, "whoever proposes something ends with something"
         if isinstance(decision, Proposal):
             self._remembered.learn(instance.key, Latest(instance.ver, decision))
@@ -239,6 +255,7 @@ class Client:
             await take_turn()
             quorums = self._cluster.quorums
             tops = Tops(quorums)
+            waits = await self._wait_in_line(key)
             fast = self._may_begin_fast()
             latest = self._remembered.get(key)
             looked_up = latest is None
@@ -272,11 +289,16 @@ class Client:
                         to_entry(instance, own),
                         own,
                     )
-                fast = fast and not appender.lost
                 latest = self._seen(key, found)
                 looked_up = False
+                self._learn_of_others(key, appender.lost, waits)
                 if latest is not None and latest.proposal.id == own.id:
                     return latest
+                waits = await self._wait_in_line(key)
+                fast = waits and self._may_begin_fast()
+                known = self._remembered.get(key)
+                if known is not None and latest is not None and known.ver > latest.ver:
+                    latest = known
                 if latest is not None and not tops.allow(latest.ver + 1):
                     finder = Finder(key, quorums, self._ballots(), tops=tops)
                     latest = self._seen(key, await self._perform(call, finder))
@@ -318,6 +340,40 @@ class Client:
         that always loses.
         """
         return Ballots(self._ids.new())
+
+    async def _wait_in_line(self, key: str) -> bool:
+        """Wait for the turn to write a key that others write as well, and learn the latest.
+
+        A mere courtesy, for a bounded while, at the acceptor that the key names.
+
+        Returns:
+            Whether others are known to write it.
+        """
+        if not self._courtesy or not self._contended.has(key):
+            return False
+        links = sorted(self._cluster.links.items())
+        _, link = links[crc32(key.encode()) % len(links)]
+        if not link.prompt(LINE_PATIENCE):
+            return True
+        before = self._remembered.get(key)
+
+        def deliver(_start: int, replies: Sequence[Reply], _again: bool) -> None:
+            (found,) = replies
+            if isinstance(found, Found) and isinstance(found.sight, Proposal):
+                self._remembered.learn(key, Latest(found.ver, found.sight))
+
+        with trio.move_on_after(LINE_PATIENCE):
+            await link.ask(Batch([Turn(key)]), deliver)
+        if self._remembered.get(key) is not before:
+            self._contended.note(key)
+        return True
+
+    def _learn_of_others(self, key: str, lost: int, waits: bool) -> None:
+        """Take note that others write a key; and let those go on who wait in line for it."""
+        if lost:
+            self._contended.note(key)
+        if lost or waits:
+            self.rounds.commit_now()
 
     def _may_begin_fast(self) -> bool:
         """Whether a fast quorum can be expected to answer at once."""

@@ -31,6 +31,7 @@ def open_kv(
     timeout: float = DEFAULT_TIMEOUT,
     rng: Random | None = None,
     fast: bool = True,
+    courtesy: bool = True,
 ) -> AbstractAsyncContextManager[KV]:
     """Open a client of a cluster, for the time of an ``async with`` block.
 
@@ -46,6 +47,8 @@ def open_kv(
         rng: where jitter comes from; a test may seed it.
         fast: whether writes may begin at ballot 0, which takes one round trip instead of two
             where nobody else writes the same version, and all acceptors answer.
+        courtesy: whether writers of a key that others write as well wait in line for it,
+            instead of duelling.
 
     Raises:
         TypeError: an argument has the wrong type; at once.
@@ -61,14 +64,14 @@ def open_kv(
     if not timeout > 0:
         raise ValueError(f"a timeout is more than 0 seconds, not {timeout}")
     rng = rng or Random()  # noqa: S311 - jitter
-    return _open_kv(parse_addresses(addresses), timeout, rng, fast)
+    return _open_kv(parse_addresses(addresses), timeout, rng, fast, courtesy)
 
 
 @asynccontextmanager
 async def _open_kv(
-    addresses: tuple[Address, ...], timeout: float, rng: Random, fast: bool
+    addresses: tuple[Address, ...], timeout: float, rng: Random, fast: bool, courtesy: bool
 ) -> AsyncIterator[KV]:
-    async with open_client(addresses, timeout, rng, fast=fast) as client:
+    async with open_client(addresses, timeout, rng, fast=fast, courtesy=courtesy) as client:
         yield KV(client)
 
 

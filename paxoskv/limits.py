@@ -111,6 +111,15 @@ COMMIT_DELAY: Final = 0.01
 COMMIT_PATIENCE: Final = 0.25
 """How long commits alone may take to be answered; also what closing a client may take."""
 
+CONTENDED: Final = 1.0
+"""How long after it met another writer of a key a client waits in line before it writes it."""
+
+MAX_CONTENDED_KEYS: Final = 1024
+"""Keys of which a client remembers that it met another writer."""
+
+LINE_PATIENCE: Final = 0.5
+"""How long it waits in line, before it goes on without."""
+
 MAX_REMEMBERED_BYTES: Final = 16 * MIB
 """What a client remembers of the latest versions that it has seen."""
 
@@ -163,6 +172,15 @@ MEND_PAUSE: Final = 0.5
 
 MAX_MISSED_KEYS: Final = 1024
 """Keys that an acceptor notes as missed; with more, it goes through all keys."""
+
+TURN_TIME: Final = 0.05
+"""How long one client may keep the turn to write a key while others wait in line for it."""
+
+MAX_IN_LINE: Final = 256
+"""Clients that wait in one line; for more it makes no sense to wait."""
+
+MAX_LINES: Final = 1024
+"""Keys for which an acceptor keeps a line."""
 
 # --- The store on disk -------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a client remembers of the latest versions that it has seen.
+"""What a client remembers of keys: the latest versions that it has seen, and other writers.
 
 A chosen version never changes, so what is remembered is never wrong, only out of date:
 a put begins from it, and finds out by what the acceptors answer.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from .limits import MAX_REMEMBERED_BYTES
+import trio
+
+from .limits import CONTENDED, MAX_CONTENDED_KEYS, MAX_REMEMBERED_BYTES
 from .paxos.operation import Latest
 
 _OVERHEAD_BYTES = 512  # of one entry in memory, roughly
@@ -42,6 +44,32 @@ class Remembered:
         self._size += _size(key, latest)
         while self._size > MAX_REMEMBERED_BYTES:
             self._size -= _size(*self._latest.popitem(last=False))
+
+
+class Contended:
+    """The keys that others have been seen to write, not long ago; a bounded number of them."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def note(self, key: str) -> None:
+        """Another writer was met."""
+        self._until[key] = trio.current_time() + CONTENDED
+        self._until.move_to_end(key)
+        if len(self._until) > MAX_CONTENDED_KEYS:
+            self._until.popitem(last=False)
+
+    def has(self, key: str) -> bool:
+        """Whether another writer was met lately."""
+        until = self._until.get(key)
+        if until is None:
+            return False
+        if trio.current_time() < until:
+            return True
+        del self._until[key]
+        return False
 
 
 def _size(key: str, latest: Latest) -> int:

@@ -172,6 +172,11 @@ class Rounds:
             if operation.commit is not None:
                 self._commit(operation.commit)
 
+    def commit_now(self) -> None:
+        """Send the commits that wait at once: somebody waits in line for them."""
+        if self._commits:
+            self._nursery.start_soon(self.send_commits)
+
     def _commit(self, commit: Commit) -> None:
         self._commits.append(commit)
         if not self._committing:

@@ -31,8 +31,10 @@ from .limits import (
     SLOWEST_LINK,
     STALLED_FRAME_TIMEOUT,
 )
+from .lines import Lines, Place
 from .paxos import acceptor
-from .paxos.messages import Reply, Request
+from .paxos.messages import Commit, Reply, Request, Turn
+from .tasks import unwrapped
 from .wire import (
     FrameBuffer,
     decode_requests,
@@ -120,6 +122,7 @@ class Host:
         self.acceptor = acceptor.Acceptor(store, keep, __version__)
         self._store = store
         self._greeting = encode_greeting(identity)
+        self._lines = Lines()
         self._flushing = False
         self._flush_time = QUICK_FLUSH  # of the slowest one lately
         self._flushed = trio.lowlevel.ParkingLot()  # those who wait for the next flush to end
@@ -164,12 +167,15 @@ class Host:
         if self._mending.is_set():
             raise StoreError(self._failure)
         try:
-            return self.acceptor.handle(request)
+            reply = self.acceptor.handle(request)
         except StoreDamaged:
             raise
         except StoreError as error:
             self._failed(error)
             raise
+        if isinstance(request, Commit):
+            self._lines.written(request.instance.key)
+        return reply
 
     async def _durable(self) -> None:
         """Wait until all that is saved by now is on disk. One flush serves all who wait."""
@@ -257,15 +263,24 @@ class Host:
 
     async def _converse(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
         """Answer what arrives, with one flush and one send for all that arrived together."""
-        await _send(stream, self._greeting)
+        sender = _Sender(stream)
+        await sender.send(self._greeting)
         buffer = FrameBuffer()
         try:
-            await self._read_and_answer(stream, scope, buffer)
+            with unwrapped():
+                async with trio.open_nursery() as nursery:
+                    await self._read_and_answer(stream, sender, scope, buffer, nursery)
+                    nursery.cancel_scope.cancel()
         finally:
             self._unfinished -= len(buffer)
 
     async def _read_and_answer(
-        self, stream: trio.SocketStream, scope: trio.CancelScope, buffer: FrameBuffer
+        self,
+        stream: trio.SocketStream,
+        sender: _Sender,
+        scope: trio.CancelScope,
+        buffer: FrameBuffer,
+        nursery: trio.Nursery,
     ) -> None:
         began = trio.current_time()  # of the unfinished frame, if there is one
         while True:
@@ -287,13 +302,24 @@ class Host:
                 began = trio.current_time()
             for payload in self._feed(buffer, data):
                 began = trio.current_time()
-                for reply_frame in self._answer(*decode_requests(payload)):
+                first, requests = decode_requests(payload)
+                if len(requests) == 1 and isinstance(turn := requests[0], Turn):
+                    place = self._lines.enter(turn.key)
+                    if place is not None:
+                        nursery.start_soon(self._answer_in_turn, sender, first, turn, place)
+                        continue
+                for reply_frame in self._answer(first, requests):
                     replies += reply_frame
                     if len(replies) >= MAX_BATCH_BYTES:
-                        await self._send_durable(stream, replies)
+                        await self._send_durable(sender, replies)
                         replies = bytearray()
             if replies:
-                await self._send_durable(stream, replies)
+                await self._send_durable(sender, replies)
+
+    async def _answer_in_turn(self, sender: _Sender, first: int, turn: Turn, place: Place) -> None:
+        """Answer who waits in line, and hold up nothing else of this connection."""
+        await place.wait()
+        await self._send_durable(sender, run(first, encode_replies([self._reply(turn)])))
 
     def _feed(self, buffer: FrameBuffer, data: bytes | bytearray) -> Iterator[bytes]:
         """Take bytes, within what all unfinished frames together may hold."""
@@ -320,19 +346,41 @@ class Host:
         if replies:
             yield run(first, encode_replies(replies))
 
-    async def _send_durable(self, stream: trio.SocketStream, replies: bytearray) -> None:
+    async def _send_durable(self, sender: _Sender, replies: bytes | bytearray) -> None:
         await self._durable()
-        await _send(stream, replies)
+        await sender.send(replies)
+
+
+class _Sender:
+    """Sends on one connection, one after the other, in time."""
+
+    __slots__ = ("_lock", "_stream")
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._lock = trio.Lock()
+
+    async def send(self, data: bytes | bytearray) -> None:
+        """Send it.
+
+        Raises:
+            trio.TooSlowError: the client takes too long to read it.
+            trio.BrokenResourceError: the connection broke.
+        """
+        try:
+            self._lock.acquire_nowait()  # without a pass of the scheduler
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
+            with trio.fail_after(_patience(len(data))):
+                await self._stream.send_all(data)
+        finally:
+            self._lock.release()
 
 
 def _patience(size: int) -> float:
     """How long so many bytes may take to arrive or to leave, in seconds."""
     return STALLED_FRAME_TIMEOUT + size / SLOWEST_LINK
-
-
-async def _send(stream: trio.SocketStream, data: bytes | bytearray) -> None:
-    with trio.fail_after(_patience(len(data))):
-        await stream.send_all(data)
 
 
 def _peer(stream: trio.SocketStream) -> str:

@@ -60,6 +60,7 @@ from .paxos.messages import (
     Sight,
     State,
     Status,
+    Turn,
     Vote,
     Voted,
 )
@@ -159,7 +160,7 @@ def size_of(message: Request | Reply) -> int:
     match message:
         case Accept((key, _), _, proposal, _):
             return _size(key, proposal)
-        case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Find(key):
+        case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Find(key) | Turn(key):
             return _size(key, None)
         case Scan(prefix, after):
             return _size(prefix + after, None)
@@ -198,6 +199,8 @@ def _request_array(request: Request) -> tuple[object, ...]:
             return (5, prefix, after)
         case Status():
             return (6,)
+        case Turn(key):
+            return (7, key)
         case _:
             assert_never(request)
 
@@ -352,6 +355,10 @@ def _status(_: int) -> Status:
     return Status()
 
 
+def _turn(_: int, key: Any) -> Turn:
+    return Turn(_key(key))
+
+
 def _report(_: int, voted: Any, top: Any) -> Report:
     return Report(_vote(voted), _top(top))
 
@@ -417,6 +424,7 @@ _REQUESTS: Final[Sequence[tuple[int, Callable[..., Request]]]] = (
     (3, _find),
     (3, _scan),
     (1, _status),
+    (2, _turn),
 )
 _REPLIES: Final[Sequence[tuple[int, Callable[..., Reply]]]] = (
     (3, _report),

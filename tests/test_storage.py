@@ -592,6 +592,7 @@ def test_records_that_decode_to_something_else_are_damage(path: Path, data: byte
         rocks[name] = before
         rocks.close()
 
+
 # --- What is in memory ------------------------------------------------------------------
 
 

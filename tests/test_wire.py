@@ -154,7 +154,10 @@ HOSTILE_REQUESTS: dict[str, object] = {
     "serial zero": [0, [[2, "foo", 0, 1, ID, ID, 0, None, False]]],
     "append no bool": [0, [[2, "foo", 0, 1, ID, ID, 1, None, 0]]],
     "value text": [0, [[2, "foo", 0, 1, ID, ID, 1, "value", False]]],
-    "value too large": [0, [[2, "foo", 0, 1, ID, ID, 1, bytes(MAX_ENCODED_VALUE_BYTES + 1), False]]],
+    "value too large": [
+        0,
+        [[2, "foo", 0, 1, ID, ID, 1, bytes(MAX_ENCODED_VALUE_BYTES + 1), False]],
+    ],
     "nested too deeply": [0, [[[[[[[[[[]]]]]]]]]]],
 }
 

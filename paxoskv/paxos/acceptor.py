@@ -38,6 +38,7 @@ from .messages import (
     Sight,
     State,
     Status,
+    Turn,
     Vote,
     Voted,
 )
@@ -182,6 +183,14 @@ class Acceptor:
         chosen = self._store.summary(key).chosen
         return chosen[-1] if chosen else NO_TOP
 
+    def known(self, key: str) -> Found:
+        """The latest version of a key that it knows to be chosen."""
+        summary = self._store.summary(key)
+        if not summary.chosen:
+            return Found(NO_TOP, None, summary.top)
+        latest = summary.chosen[-1]
+        return Found(latest, self._store.register(Instance(key, latest)).chosen, summary.top)
+
     def handle(self, request: Request) -> Reply:
         """Answer a request, and keep in the store what the answer rests on."""
         match request:
@@ -189,6 +198,8 @@ class Acceptor:
                 return self._find(key, below)
             case Scan(prefix, last):
                 return self._scan(prefix, last)
+            case Turn(key):
+                return self.known(key)
             case Status():
                 return State(self._release, *self._store.statistics())
         instance = request.instance

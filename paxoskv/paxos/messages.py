@@ -126,11 +126,20 @@ class Scan(NamedTuple):
     after: str
 
 
+class Turn(NamedTuple):
+    """Ask for the turn to write a key, which comes after those who asked before.
+
+    A mere courtesy: the answer may come at any time, and is what is known to be chosen.
+    """
+
+    key: str
+
+
 class Status(NamedTuple):
     """Ask an acceptor how it is."""
 
 
-Request: TypeAlias = Read | Prepare | Accept | Commit | Find | Scan | Status
+Request: TypeAlias = Read | Prepare | Accept | Commit | Find | Scan | Status | Turn
 
 # --- Replies. Those about one key carry the acceptor's ``top`` of it ------------------
 
@@ -186,7 +195,7 @@ class Noted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The answer to a :class:`Find`: a version and what is shown of it.
+    """The answer to a :class:`Find` or a :class:`Turn`: a version and what is shown of it.
 
     ``ver`` is :data:`NO_TOP`, and ``sight`` None, where there is no such version.
     """
@@ -234,6 +243,8 @@ def answers(reply: Reply, request: Request) -> bool:
             return latest > ver
         case Find(_, below), Found(ver, sight):
             return ver < below and (sight is None) == (ver == NO_TOP)
+        case Turn(), Found(ver, sight):
+            return isinstance(sight, Proposal) if ver != NO_TOP else sight is None
         case Find(_, below), Compacted(latest):
             return latest >= below
         case Scan(prefix, after), Page(items, more):

@@ -1,0 +1,111 @@
+"""Lines of clients that want to write the same key, at the acceptor that the key names.
+
+To wait in line is a courtesy, and no rule rests on it: those who wait do not duel, and each
+learns from the acceptor what the one before has written. Whoever has the turn has it for a
+moment; it ends when a commit shows that a version was written, or when its time is up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from .limits import MAX_IN_LINE, MAX_LINES, TURN_TIME
+
+
+class Line:
+    """The line for one key: until when somebody has the turn, and who waits."""
+
+    __slots__ = ("until", "waiting")
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.waiting: deque[Place] = deque()
+
+    def give(self) -> None:
+        """Let a turn begin."""
+        self.until = trio.current_time() + TURN_TIME
+
+    def next(self) -> None:
+        """Give the turn to the one who has waited for the longest."""
+        self.give()
+        self.waiting.popleft().given.set()
+
+
+class Place:
+    """A place in a line."""
+
+    __slots__ = ("_line", "given")
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.given = trio.Event()  # the turn
+
+    async def wait(self) -> None:
+        """Wait for the turn. Cancelled, the place is given up, and a turn goes to the next."""
+        line = self._line
+        awaited = False
+        try:
+            while not self.given.is_set():
+                if line.waiting[0] is self and trio.current_time() >= line.until:
+                    line.next()  # who had it has gone, or takes too long
+                with trio.move_on_at(max(line.until, trio.current_time() + _MOMENT)):
+                    await self.given.wait()
+            awaited = True
+        finally:
+            if not self.given.is_set():
+                line.waiting.remove(self)
+            elif not awaited and line.waiting:
+                line.next()
+
+
+_MOMENT = TURN_TIME / 10  # those behind the first look again so often
+
+
+class Lines:
+    """The lines at one acceptor; it holds nothing for keys that nobody waits for."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self) -> None:
+        self._lines: dict[str, Line] = {}
+
+    def enter(self, key: str) -> Place | None:
+        """Take the turn, or a place in the line; None: it is your turn, or there is no room."""
+        line = self._lines.get(key)
+        if line is None:
+            if len(self._lines) >= MAX_LINES:
+                self._sweep()
+            if len(self._lines) >= MAX_LINES:
+                return None
+            line = self._lines[key] = Line()
+        if not line.waiting and trio.current_time() >= line.until:
+            line.give()
+            return None
+        if len(line.waiting) >= MAX_IN_LINE:
+            return None
+        place = Place(line)
+        line.waiting.append(place)
+        return place
+
+    def written(self, key: str) -> None:
+        """A version was written: the turn goes to the next."""
+        line = self._lines.get(key)
+        if line is None:
+            return
+        if line.waiting:
+            line.next()
+        else:
+            del self._lines[key]
+
+    def __len__(self) -> int:
+        """For how many keys there are lines."""
+        return len(self._lines)
+
+    def _sweep(self) -> None:
+        """Forget the lines in which nobody is any more."""
+        now = trio.current_time()
+        for key, line in list(self._lines.items()):
+            if not line.waiting and now >= line.until:
+                del self._lines[key]

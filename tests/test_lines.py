@@ -1,0 +1,199 @@
+"""Waiting in line: writers of one key take turns, and nothing rests on it."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from paxoskv import Entry, open_kv, open_local_cluster
+from paxoskv.limits import CONTENDED, MAX_CONTENDED_KEYS, MAX_IN_LINE, MAX_LINES, TURN_TIME
+from paxoskv.lines import Lines
+from paxoskv.paxos.acceptor import Acceptor
+from paxoskv.paxos.messages import (
+    FAST,
+    NO_TOP,
+    Accept,
+    Commit,
+    Find,
+    Found,
+    Instance,
+    Proposal,
+    ProposalId,
+    Turn,
+    answers,
+)
+from paxoskv.remembered import Contended
+from paxoskv.server import Host
+from paxoskv.storage.memory import MemoryStore
+
+
+async def enter(lines: Lines, name: str, order: list[str]) -> None:
+    place = lines.enter("foo")
+    if place is not None:
+        await place.wait()
+    order.append(name)
+
+
+async def test_the_turn_goes_to_who_has_waited_for_the_longest() -> None:
+    lines = Lines()
+    order: list[str] = []
+    async with trio.open_nursery() as nursery:
+        for name in "abc":
+            nursery.start_soon(enter, lines, name, order)
+            await wait_all_tasks_blocked()
+        for expected in (["a"], ["a", "b"], ["a", "b", "c"]):
+            assert order == expected
+            lines.written("foo")
+            await wait_all_tasks_blocked()
+    assert len(lines) == 0, "nothing is kept for a key that nobody waits for"
+
+
+async def test_a_turn_that_is_not_used_ends(autojump_clock: MockClock) -> None:
+    lines = Lines()
+    order: list[str] = []
+    async with trio.open_nursery() as nursery:
+        for name in "abc":
+            nursery.start_soon(enter, lines, name, order)
+            await wait_all_tasks_blocked()
+        began = trio.current_time()
+    assert order == ["a", "b", "c"]
+    assert trio.current_time() - began == pytest.approx(2 * TURN_TIME, rel=0.3)
+
+
+async def test_who_is_cancelled_in_line_gives_up_the_place_and_the_turn() -> None:
+    lines = Lines()
+    order: list[str] = []
+    assert lines.enter("foo") is None
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as waiting:
+            nursery.start_soon(enter, lines, "later", order)
+            await wait_all_tasks_blocked()
+            first = lines.enter("foo")
+            assert first is not None
+            waiting.cancel()
+            await first.wait()
+        # One that is given the turn and cancelled in the same moment.
+        second, third = lines.enter("foo"), lines.enter("foo")
+        assert second is not None
+        assert third is not None
+        lines.written("foo")  # for "later"
+        await wait_all_tasks_blocked()
+        with trio.CancelScope() as given:
+            lines.written("foo")
+            given.cancel()
+            await second.wait()
+        await third.wait()
+    assert order == ["later"]
+
+
+async def test_lines_are_bounded_and_who_finds_no_room_goes_on(mock_clock: MockClock) -> None:
+    lines = Lines()
+    assert lines.enter("foo") is None
+    for _ in range(MAX_IN_LINE):
+        assert lines.enter("foo") is not None
+    assert lines.enter("foo") is None
+    for number in range(2 * MAX_LINES):
+        lines.enter(f"key {number}")
+    assert len(lines) == MAX_LINES
+
+
+async def test_lines_that_nobody_is_in_make_room(autojump_clock: MockClock) -> None:
+    lines = Lines()
+    for number in range(MAX_LINES):
+        lines.enter(f"key {number}")
+    await trio.sleep(2 * TURN_TIME)
+    lines.enter("one more")
+    assert len(lines) == 1
+
+
+async def test_contended_keys_are_remembered_for_a_while(autojump_clock: MockClock) -> None:
+    contended = Contended()
+    contended.note("foo")
+    assert contended.has("foo")
+    assert not contended.has("bar")
+    await trio.sleep(CONTENDED)
+    assert not contended.has("foo")
+    for number in range(MAX_CONTENDED_KEYS + 1):
+        contended.note(str(number))
+    assert not contended.has("0")
+    assert contended.has("1")
+
+
+def test_who_has_the_turn_is_told_what_is_chosen_and_never_a_mere_vote() -> None:
+    acceptor = Acceptor(MemoryStore())
+    proposal = Proposal(ProposalId(b"p" * 16, 1), b"value")
+    acceptor.handle(Accept(Instance("foo", 0), FAST, proposal))
+    assert acceptor.handle(Turn("foo")) == Found(NO_TOP, None, 0)
+    acceptor.handle(Commit(Instance("foo", 0), proposal.id, None))
+    acceptor.handle(Accept(Instance("foo", 1), FAST, proposal))
+    reply = acceptor.handle(Turn("foo"))
+    assert reply == Found(0, proposal, 1)
+    assert answers(reply, Turn("foo"))
+    assert not answers(acceptor.handle(Find("foo", 2)), Turn("foo")), "that shows a vote"
+
+
+async def write(addresses: list[str], number: int, entries: list[Entry], times: int = 15) -> int:
+    async with open_kv(addresses, timeout=30) as kv:
+        for _ in range(times):
+            entries.append(await kv.put("foo", number))  # noqa: PERF401 - not at once
+        return kv.attempts
+
+
+async def test_writers_of_one_key_take_turns_instead_of_duelling() -> None:
+    attempts = 0
+    entries: list[Entry] = []
+    async with open_local_cluster() as cluster:
+
+        async def one(number: int) -> None:
+            nonlocal attempts
+            attempts += await write(cluster.addresses, number, entries)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(one, number)
+    assert sorted(entry.ver for entry in entries) == list(range(120))
+    # By duelling, eight need more than ten for each version.
+    assert attempts < 3 * 120
+
+
+async def test_who_waits_in_line_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", 0)
+        kv._client._contended.note("foo")
+        lines: list[Lines] = []
+        before = Lines.enter
+        monkeypatch.setattr(
+            Lines, "enter", lambda self, key: lines.append(self) or before(self, key)
+        )
+        await kv.put("foo", 1)
+        kv._client._contended.note("foo")
+        await kv.get("foo")
+        lines[0].enter("foo")  # somebody else has the turn, and does not use it
+        done: list[Entry] = []
+
+        async def put() -> None:
+            done.append(await kv.put("foo", 2))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put)
+            await kv.put("bar", 0)
+            await kv.get("foo")
+            assert not done, "it waits in line"
+        assert done == [Entry("foo", 2, 2)]
+
+
+async def test_a_line_that_nobody_answers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The acceptor that the key names never lets anybody have a turn."""
+    monkeypatch.setattr("paxoskv.client.LINE_PATIENCE", 0.05)
+
+    async def never(self: Host, *_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Host, "_answer_in_turn", never)
+    entries: list[Entry] = []
+    async with open_local_cluster() as cluster:
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(write, cluster.addresses, number, entries, 5)
+    assert sorted(entry.ver for entry in entries) == list(range(15))
