@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from enum import Enum
 from random import Random
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from zlib import crc32
 
 import trio
@@ -71,7 +71,7 @@ class _Call:
         self.operation: Operation[Any] | None = None  # None: not begun
         self.error: Exception | None = None  # why it was ended; None: its time was up
 
-    def __enter__(self) -> _Call:
+    def __enter__(self) -> Self:
         self._client.begin(self)
         self.scope.__enter__()
         return self

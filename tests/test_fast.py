@@ -105,7 +105,7 @@ def test_a_late_vote_ends_the_pause() -> None:
 
 
 def test_after_a_collision_the_one_with_most_votes_goes_first() -> None:
-    ahead, own = proposer()
+    ahead, _ = proposer()
     ahead.ask()
     ahead.receive(A, Voted(3))
     ahead.receive(B, Voted(3))

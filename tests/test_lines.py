@@ -192,8 +192,7 @@ async def test_a_line_that_nobody_answers_is_left(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Host, "_answer_in_turn", never)
     entries: list[Entry] = []
-    async with open_local_cluster() as cluster:
-        async with trio.open_nursery() as nursery:
-            for number in range(3):
-                nursery.start_soon(write, cluster.addresses, number, entries, 5)
+    async with open_local_cluster() as cluster, trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(write, cluster.addresses, number, entries, 5)
     assert sorted(entry.ver for entry in entries) == list(range(15))
