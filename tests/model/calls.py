@@ -106,3 +106,9 @@ def machine(call: Call, who: bytes, quorums: Quorums, known: Latest | None) -> A
             return Finder(KEY, quorums, ballots)
         case Put():
             return PutMachine(call, who, quorums, known)
+
+
+def attempts(live: Any) -> int:
+    """How many phases 1 the operation has begun that a machine is at."""
+    operation = live._operation if isinstance(live, PutMachine) else live
+    return int(operation.attempts)
