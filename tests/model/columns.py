@@ -54,7 +54,7 @@ class Columns:
         self._tried: list[int] = []
         self._changing: list[int] = []
         self._mattering: list[int] = []
-        self.after: list[dict[int, int]] = []
+        self._after: list[dict[int, int]] = []
         nothing = (0,) * calls
         self.blank = self._number(Column(acceptors.blank, nothing, nothing))
 
@@ -77,6 +77,12 @@ class Columns:
         if requests & ~self._tried[number]:
             self._try(number, requests & ~self._tried[number])
         return self._changing[number] & requests
+
+    def take(self, number: int, request: int) -> int:
+        """The column once its acceptor has taken a request that changes it."""
+        if not self._tried[number] >> request & 1:
+            self._try(number, 1 << request)
+        return self._after[number][request]
 
     def mattering(self, number: int, requests: int) -> int:
         """Which of these requests (a set of bits) may change the acceptor, now or later.
@@ -103,7 +109,7 @@ class Columns:
                     self._heard(told[call], reply) if each == request else told[call]
                     for call, each in enumerate(asked)
                 )
-                self.after[number][request] = self._listened(after, asked, heard)
+                self._after[number][request] = self._listened(after, asked, heard)
                 self._changing[number] |= bit
                 self._mattering[number] |= bit
             elif isinstance(live, Commit):
@@ -136,5 +142,5 @@ class Columns:
             self._tried.append(0)
             self._changing.append(0)
             self._mattering.append(0)
-            self.after.append({})
+            self._after.append({})
         return number

@@ -37,7 +37,7 @@ def explore(
 ) -> Explored:
     world = World(config)
     began = time.monotonic()
-    initial = world.initial()
+    initial, _ = world.initial()
     came_from: dict[int, int] = {hash(initial): 0}
     waiting: deque[State] = deque([initial])
     ended = 0
@@ -47,8 +47,9 @@ def explore(
             state = waiting.popleft()
             here = hash(state)
             ended += world.is_over(state)
-            world.check_liveness(state)
-            for _, after, _ in world.steps(state):
+            world.check(state)
+            for step in world.steps(state):
+                after, _ = world.after(state, step)
                 there = hash(after)
                 if there not in came_from:
                     came_from[there] = here

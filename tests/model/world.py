@@ -20,17 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from paxoskv.paxos.messages import (
     Accept,
     Ballot,
     Commit,
-    Find,
     Instance,
     Proposal,
     ProposalId,
-    Read,
     Request,
 )
 from paxoskv.paxos.operation import Latest
@@ -79,7 +77,8 @@ Step: TypeAlias = tuple[int, int, int, int]
 goes on or returns, and its state then; the request; the place of the acceptor that takes it.
 -1 for no call, and for no acceptor."""
 
-NOBODY = -1
+NOBODY: Final = -1
+ACCEPTORS: Final = "ABCDE"
 
 Order: TypeAlias = tuple[int, ...]
 """Acceptors in a new order: number ``order[k]`` comes to the place k."""
@@ -109,61 +108,59 @@ class World:
         self._alive: set[int] = set()
         self._same = tuple(range(config.acceptors))
 
-    def initial(self) -> State:
-        """Nothing was promised, and nobody has begun."""
+    def initial(self) -> tuple[State, Order]:
+        """Nothing was promised but what the configuration says, and nobody has begun."""
         calls = len(self.config.calls)
         columns = [self.columns.blank] * self.config.acceptors
         chosen = self._choice(frozenset())
         for ver, voters in self.config.cast:
-            request = self._number(before(ver))
+            request = self.number(before(ver))
             for voter in voters:
-                k = "ABCDE".index(voter)
+                k = ACCEPTORS.index(voter)
                 assert self.columns.changing(columns[k], 1 << request)
                 chosen, columns = self._taken(chosen, columns, request, k)
-        sent = sum(1 << self._number(request) for request in self.config.sent)
+        sent = sum(1 << self.number(request) for request in self.config.sent)
         state = (*self._new, *(0,) * calls, self._sent(sent, columns), chosen, *columns)
-        return self._canonical(state)[0]
+        return self._canonical(state)
 
     # --- what can happen -----------------------------------------------------------------
 
-    def steps(self, state: State) -> Iterator[tuple[Step, State, Order]]:
-        """Every state that may come next, and what leads there.
-
-        Raises:
-            Violation: something may come next that must not be.
-        """
+    def steps(self, state: State) -> Iterator[Step]:
+        """What can happen next. What is the same but for the acceptors' names comes once."""
         calls = len(self._new)
         sent = self.sent[state[2 * calls]]
-        chosen = state[2 * calls + 1]
-        columns = list(state[2 * calls + 2 :])
-        head = state[: 2 * calls]
-        for k, column in enumerate(columns):
-            requests = self.columns.changing(column, sent)
+        columns = state[2 * calls + 2 :]
+        places = self._places(state, columns)
+        for k in places:
+            requests = self.columns.changing(columns[k], sent)
             while requests:
                 bit = requests & -requests
                 requests ^= bit
-                request = bit.bit_length() - 1
-                step = NOBODY, 0, request, k
-                yield step, *self._after(head, sent, chosen, columns, request, k)
+                yield NOBODY, 0, bit.bit_length() - 1, k
         for call in range(calls):
             machine = state[call]
             if machine == GONE:
                 continue
             if machine == self._new[call]:
-                began = self._begin(call, chosen)
+                began = self._begin(call, state[2 * calls + 1])
                 if began is not None:
-                    known = known_before(self.config.calls[call], self.choices[chosen])
-                    head_then = (*head[: calls + call], known, *head[calls + call + 1 :])
-                    yield from self._send(head_then, sent, chosen, columns, call, *began)
+                    yield from self._sends(columns, places, call, *began)
                 continue
-            outcomes = self._outcomes(state, call)
+            outcomes = self.outcomes(state, call)
             for after, request in outcomes.moves:
-                yield from self._send(head, sent, chosen, columns, call, after, request)
-            for number in outcomes.results:
-                self._judge(call, number, state[calls + call], chosen)
-                commit = self.machines.results[number].commit
-                if self.config.commits and commit:
-                    yield from self._send(head, sent, chosen, columns, call, GONE, commit)
+                yield from self._sends(columns, places, call, after, request)
+            if self.config.commits:
+                for result in outcomes.results:
+                    commit = self.machines.results[result].commit
+                    if commit:
+                        yield from self._sends(columns, places, call, GONE, commit)
+
+    def _places(self, state: State, columns: State) -> Sequence[int]:
+        """The places of the acceptors, without those that are as the one before it."""
+        if len(set(columns)) == len(columns):
+            return self._same
+        keys = [self._key(state[: len(self._new)], columns, k) for k in self._same]
+        return [k for k in self._same if k == 0 or keys[k] != keys[k - 1]]
 
     def _begin(self, call: int, chosen: int) -> Move | None:
         what = self.config.calls[call]
@@ -175,51 +172,62 @@ class World:
             known = Latest(what.remembered, proposal)
         return self.machines.begin(call, what, known)
 
-    def _outcomes(self, state: State, call: int) -> Outcomes:
+    def told(self, state: State, call: int) -> tuple[int, ...]:
+        """The numbers of what each acceptor has told a call."""
         tells = self.columns.tells[call]
-        told = tuple([tells[column] for column in state[2 * len(self._new) + 2 :]])
-        return self.machines.outcomes(state[call], told)
+        return tuple([tells[column] for column in state[2 * len(self._new) + 2 :]])
 
-    def _send(
-        self,
-        head: State,
-        sent: int,
-        chosen: int,
-        columns: list[int],
-        call: int,
-        machine: int,
-        request: int,
-    ) -> Iterator[tuple[Step, State, Order]]:
-        """A call sends a request to all, and an acceptor takes it; or all that do not change."""
-        head = (*head[:call], machine, *head[call + 1 :])
-        asked = NONE if machine == GONE else request
-        columns = [self.columns.ask(column, call, asked) for column in columns]
+    def outcomes(self, state: State, call: int) -> Outcomes:
+        """What a call that has begun may do next."""
+        return self.machines.outcomes(state[call], self.told(state, call))
+
+    def _sends(
+        self, columns: State, places: Sequence[int], call: int, machine: int, request: int
+    ) -> Iterator[Step]:
+        """A call sends a request to all. Who takes it first? Or one that does not change."""
         bit = 1 << request
-        if not isinstance(self.columns.requests[request], Read | Find):
-            sent |= bit
         heard = False
-        for k, column in enumerate(columns):
-            if self.columns.changing(column, bit):
-                step = call, machine, request, k
-                yield step, *self._after(head, sent, chosen, columns, request, k)
+        for k in places:
+            if self.columns.changing(columns[k], bit):
+                yield call, machine, request, k
             else:
                 heard = True
         if heard and machine != GONE:
-            state = (*head, self._sent(sent, columns), chosen, *columns)
-            yield (call, machine, request, NOBODY), *self._canonical(state)
+            yield call, machine, request, NOBODY
 
-    def _after(
-        self, head: State, sent: int, chosen: int, columns: list[int], request: int, k: int
-    ) -> tuple[State, Order]:
-        """The state after the acceptor at place k has taken a request that changes it."""
-        chosen, columns = self._taken(chosen, columns, request, k)
-        return self._canonical((*head, self._sent(sent, columns), chosen, *columns))
+    def after(self, state: State, step: Step) -> tuple[State, Order]:
+        """The state after a step, and how the acceptors have changed places.
+
+        Raises:
+            Violation: it must not be.
+        """
+        calls = len(self._new)
+        sent, chosen = state[2 * calls : 2 * calls + 2]
+        columns = list(state[2 * calls + 2 :])
+        head = state[: 2 * calls]
+        call, machine, request, k = step
+        requests = self.sent[sent]
+        if call != NOBODY:
+            head = (*head[:call], machine, *head[call + 1 :])
+            if state[call] == self._new[call]:
+                known = known_before(self.config.calls[call], self.choices[chosen])
+                head = (*head[: calls + call], known, *head[calls + call + 1 :])
+            columns = self.asked(columns, call, machine, request)
+            requests |= 1 << request
+        if k != NOBODY:
+            chosen, columns = self._taken(chosen, columns, request, k)
+        return self._canonical((*head, self._sent(requests, columns), chosen, *columns))
+
+    def asked(self, columns: Sequence[int], call: int, machine: int, request: int) -> list[int]:
+        """The columns once a call asks something."""
+        asked = NONE if machine == GONE else request
+        return [self.columns.ask(column, call, asked) for column in columns]
 
     def _taken(
         self, chosen: int, columns: list[int], request: int, k: int
     ) -> tuple[int, list[int]]:
         before = columns[k]
-        after = self.columns.after[before][request]
+        after = self.columns.take(before, request)
         columns = columns.copy()
         columns[k] = after
         acceptors = self.columns.acceptor
@@ -248,7 +256,12 @@ class World:
             if register.chosen is not None and (ver, register.chosen) not in self.choices[chosen]:
                 raise Violation(f"{name} believes a choice that was never made")
 
-    def _judge(self, call: int, result: int, before: int, chosen: int) -> None:
+    def judge(self, call: int, result: int, before: int, chosen: int) -> None:
+        """Whether a call may return that.
+
+        Raises:
+            Violation: it must not.
+        """
         key = call, result, before, chosen
         if key not in self._judged:
             value = self.machines.results[result].value
@@ -259,30 +272,32 @@ class World:
     def is_over(self, state: State) -> bool:
         """Whether all calls have returned, or may at once."""
         return all(
-            state[call] == GONE
-            or (state[call] != new and bool(self._outcomes(state, call).results))
+            state[call] == GONE or (state[call] != new and bool(self.outcomes(state, call).results))
             for call, new in enumerate(self._new)
         )
 
-    def check_liveness(self, state: State) -> None:
-        """Each call under way would return, were it left alone.
+    def check(self, state: State) -> None:
+        """What the calls may return is right, and all would return, were they left alone.
 
-        All acceptors answer it, and only it. What it has asked and heard before is its state.
+        Raises:
+            Violation: it is not so.
         """
         calls = len(self._new)
         acceptors = tuple([self.columns.acceptor[each] for each in state[2 * calls + 2 :]])
-        for call in range(calls):
-            machine = state[call]
-            if machine == GONE or machine == self._new[call]:
+        for call, new in enumerate(self._new):
+            if state[call] == GONE or state[call] == new:
                 continue
-            key = hash((machine, acceptors))
-            if key not in self._alive:
-                self._leave_alone(machine, self._asked(state, call), acceptors)
+            for result in self.outcomes(state, call).results:
+                self.judge(call, result, state[calls + call], state[2 * calls + 1])
+            if hash((state[call], acceptors)) not in self._alive:
+                self._leave_alone(state[call], self.asking(state, call), acceptors)
 
-    def _asked(self, state: State, call: int) -> int:
+    def asking(self, state: State, call: int) -> int:
+        """The request that a call has made and waits for."""
         return self.columns[state[-1]].asked[call]
 
     def _leave_alone(self, machine: int, request: int, acceptors: tuple[int, ...]) -> None:
+        """All acceptors answer a call, and only it, until it returns."""
         passed = []
         for _ in range(PATIENCE):
             key = hash((machine, acceptors))
@@ -345,7 +360,8 @@ class World:
     def _choice(self, chosen: frozenset[tuple[int, Proposal]]) -> int:
         return self.choices.number(chosen, chosen)
 
-    def _number(self, request: Request) -> int:
+    def number(self, request: Request) -> int:
+        """The number of a request."""
         return self.columns.requests.number(freeze(request), request)
 
 
