@@ -37,7 +37,7 @@ def main(only: str | None, states: int) -> None:
         )
         if found.violation is not None:
             wrong = True
-            click.echo(f"  {found.violation}")
+            click.echo(found.violation)
     sys.exit(wrong)
 
 

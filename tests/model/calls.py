@@ -90,8 +90,9 @@ class PutMachine:
         return Appender(instance, self._own, self._quorums, ballots, self._tops)
 
     def _ballots(self) -> Ballots:
+        """Of the next operation; the first one has the id of the call."""
         self._part += 1
-        return Ballots(self._who[:-1] + bytes([self._part]))
+        return Ballots(self._who if self._part == 1 else self._who[:-1] + bytes([100 + self._part]))
 
 
 def machine(call: Call, who: bytes, quorums: Quorums, known: Latest | None) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from paxoskv.paxos.messages import Reply, Request
 from paxoskv.paxos.operation import Done, Latest, Pause
@@ -16,6 +16,10 @@ from .violation import Violation
 
 GONE = 0
 """The number of the state of a call that has returned, and told so."""
+
+
+PAUSE_OVER: Final = -1, 0
+"""What a call hears when its pause is over."""
 
 
 class Result(NamedTuple):
@@ -85,11 +89,12 @@ class Machines:
         self._told = told
         self._most = most  # how many phases 1 a call may begin
         self._states: Kept[Any] = Kept()
+        self._attempts: dict[int, int] = {}  # how many phases 1 each has begun
         self._states.number("gone", None)
         self.results: Kept[Result] = Kept()
         self._begun: dict[tuple[int, Latest | None], Move] = {}
-        self._received: dict[tuple[int, int, int], _Waits | Move | int | None] = {}
-        self._again: dict[int, Move | None] = {}
+        self._received: dict[tuple[int, int, int], _Waits | Move | int] = {}
+        self._again: dict[int, Move] = {}
         self._outcomes: dict[tuple[int, tuple[int, ...]], Outcomes] = {}
         self._renamed: dict[tuple[int, tuple[int, ...]], int] = {}
         self._signs: dict[tuple[int, int], int] = {}
@@ -128,7 +133,7 @@ class Machines:
         seen = {start}
         waiting = [start]
         while waiting:
-            for _, _, heard in self.hear(waiting.pop(), told):
+            for heard in self._hear_next(waiting.pop(), told):
                 if isinstance(heard, int):
                     results[heard] = None
                 elif isinstance(heard, Move):
@@ -138,42 +143,48 @@ class Machines:
                     waiting.append(heard)
         return Outcomes(tuple(moves), tuple(results))
 
-    def hear(self, here: Hearing, told: tuple[int, ...]) -> list[tuple[int, int, Heard]]:
-        """What may come of the next reply that a call hears, or of the end of its pause.
+    def _hear_next(self, here: Hearing, told: tuple[int, ...]) -> Iterator[Heard]:
+        """What may come of the next reply that a call hears, or of the end of its pause."""
+        for acceptor, reply in self.audible(here, told):
+            heard = self.hear(here, acceptor, reply)
+            if not isinstance(heard, Move) or self._attempts[heard.machine] <= self._most:
+                yield heard
 
-        Returns:
-            The acceptor and the reply, or -1 and 0 for the end of the pause; and what comes.
+    def audible(self, here: Hearing, told: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+        """What a call may hear next: an acceptor and its reply, or :data:`PAUSE_OVER`."""
+        for acceptor, replies in enumerate(told):
+            for reply in self._told[replies]:
+                yield acceptor, reply
+        if here.pausing:
+            yield PAUSE_OVER
+
+    def hear(self, here: Hearing, acceptor: int, reply: int) -> Heard:
+        """What comes of a reply.
 
         Raises:
-            Violation: it waits for more than a quorum, and for no pause.
+            Violation: the call waits for more than a quorum, and for no pause.
         """
-        found: list[tuple[int, int, Heard]] = []
-        machine, pausing, acceptors = here
-        for acceptor, replies in enumerate(told):
-            heard = acceptors | 1 << acceptor
-            for reply in self._told[replies]:
-                outcome = self._receive(machine, acceptor, reply)
-                if isinstance(outcome, _Waits):
-                    pauses = pausing or outcome.pausing
-                    if not pauses and heard.bit_count() >= self._quorums.quorum:
-                        raise Violation("a call waits, though a quorum has answered it")
-                    found.append((acceptor, reply, Hearing(outcome.machine, pauses, heard)))
-                elif outcome is not None:
-                    found.append((acceptor, reply, outcome))
-        if pausing and (move := self._ask_again(machine)) is not None:
-            found.append((-1, 0, move))
-        return found
+        if (acceptor, reply) == PAUSE_OVER:
+            return self._ask_again(here.machine)
+        outcome = self._receive(here.machine, acceptor, reply)
+        if not isinstance(outcome, _Waits):
+            return outcome
+        pausing = here.pausing or outcome.pausing
+        heard = here.acceptors | 1 << acceptor
+        if not pausing and heard.bit_count() >= self._quorums.quorum:
+            raise Violation("a call waits, though a quorum has answered it")
+        return Hearing(outcome.machine, pausing, heard)
 
-    def _receive(self, number: int, acceptor: int, reply: int) -> _Waits | Move | int | None:
-        """What comes of a reply; None: the call gives up, for it has begun phase 1 too often."""
+    def _receive(self, number: int, acceptor: int, reply: int) -> _Waits | Move | int:
         key = number, acceptor, reply
-        if key not in self._received:
+        known = self._received.get(key)
+        if known is None:
             live = copied(self._states[number])
             outcome = live.receive(self._names[acceptor], self._replies[reply])
-            self._received[key] = self._outcome(live, outcome)
-        return self._received[key]
+            known = self._received[key] = self._outcome(live, outcome)
+        return known
 
-    def _outcome(self, live: Any, outcome: Any) -> _Waits | Move | int | None:
+    def _outcome(self, live: Any, outcome: Any) -> _Waits | Move | int:
         match outcome:
             case None | Pause():
                 return _Waits(self._number(live), outcome is not None)
@@ -181,31 +192,24 @@ class Machines:
                 commit = 0 if live.commit is None else self._request(live.commit)
                 return self.results.number((freeze(value), commit), Result(value, commit))
             case _:
-                return self._move(live, outcome)
+                return Move(self._number(live), self._request(outcome))
 
-    def _ask_again(self, number: int) -> Move | None:
+    def _ask_again(self, number: int) -> Move:
         if number not in self._again:
             live = copied(self._states[number])
-            self._again[number] = self._move(live, live.ask())
+            request = self._request(live.ask())
+            self._again[number] = Move(self._number(live), request)
         return self._again[number]
 
-    def _move(self, live: Any, request: Request) -> Move | None:
-        if attempts(live) > self._most:
-            return None
-        return Move(self._number(live), self._request(request))
-
     def alone(self, number: int, replies: Sequence[int]) -> Move | None:
-        """What a call does that hears these replies, one from each acceptor; None: it ends."""
-        pausing = False
+        """What a call does that hears these replies, one from each acceptor; None: it returns."""
+        here = Hearing(number, pausing=False, acceptors=0)
         for acceptor, reply in enumerate(replies):
-            outcome = self._receive(number, acceptor, reply)
-            if not isinstance(outcome, _Waits):
-                return outcome if isinstance(outcome, Move) else None
-            number = outcome.machine
-            pausing = pausing or outcome.pausing
-        if not pausing:
-            raise Violation("a call waits, though all have answered it")
-        return self._ask_again(number)
+            heard = self.hear(here, acceptor, reply)
+            if not isinstance(heard, Hearing):
+                return heard if isinstance(heard, Move) else None
+            here = heard
+        return self._ask_again(here.machine)
 
     # --- which acceptor is which -------------------------------------------------------------
 
@@ -236,7 +240,10 @@ class Machines:
         return known
 
     def _number(self, live: Any) -> int:
-        return self._states.number(freeze(live), live)
+        number = self._states.number(freeze(live), live)
+        if number not in self._attempts:
+            self._attempts[number] = attempts(live)
+        return number
 
     def _request(self, request: Request) -> int:
         return self._requests.number(freeze(request), request)

@@ -290,14 +290,23 @@ class World:
             for result in self.outcomes(state, call).results:
                 self.judge(call, result, state[calls + call], state[2 * calls + 1])
             if hash((state[call], acceptors)) not in self._alive:
-                self._leave_alone(state[call], self.asking(state, call), acceptors)
+                self.leave_alone(state[call], self.asking(state, call), acceptors)
+
+    def knowledge(self, state: State, call: int) -> tuple[int, int]:
+        """What counts of what was chosen when a call began, and what is chosen now."""
+        calls = len(self._new)
+        return state[calls + call], state[2 * calls + 1]
 
     def asking(self, state: State, call: int) -> int:
         """The request that a call has made and waits for."""
         return self.columns[state[-1]].asked[call]
 
-    def _leave_alone(self, machine: int, request: int, acceptors: tuple[int, ...]) -> None:
-        """All acceptors answer a call, and only it, until it returns."""
+    def leave_alone(self, machine: int, request: int, acceptors: tuple[int, ...]) -> None:
+        """All acceptors answer a call, and only it, until it returns.
+
+        Raises:
+            Violation: it does not.
+        """
         passed = []
         for _ in range(PATIENCE):
             key = hash((machine, acceptors))
