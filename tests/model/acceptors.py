@@ -36,6 +36,7 @@ class Acceptors:
         replies: all replies, by their numbers.
         cast: of each state the votes that were cast, as a set of bits.
         blank: the state of an acceptor that never heard of anything.
+        handling: the state and the request at which there was an error.
     """
 
     def __init__(self, keep: int) -> None:
@@ -45,6 +46,7 @@ class Acceptors:
         self._handled: dict[tuple[int, Request], tuple[int, int]] = {}
         self._casts: Kept[Cast] = Kept()
         self.cast: list[int] = []
+        self.handling: tuple[int, Request] | None = None
         self.blank = self._number(Remembered(UNHEARD, {}, frozenset()))
 
     def __getitem__(self, number: int) -> Remembered:
@@ -54,14 +56,16 @@ class Acceptors:
         """The state after a request, and the reply."""
         known = self._handled.get((number, request))
         if known is None:
+            self.handling = number, request
             known = self._handled[number, request] = self._handle(number, request)
+            self.handling = None
         return known
 
     def _handle(self, number: int, request: Request) -> tuple[int, int]:
         before = self._states[number]
         store = _Store(before.summary, before.registers)
         reply = Acceptor(store, self._keep).handle(request)
-        assert answers(reply, request)
+        assert answers(reply, request), "that is no answer to this request"
         cast = {
             Cast(ver, *register.voted)
             for ver, register in store.registers.items()

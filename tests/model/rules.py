@@ -46,7 +46,7 @@ def check_result(
     match what, result:
         case ((Set(ver) | Get(ver)), Proposal()):
             if chosen.get(ver) != result:
-                raise Violation(f"call {call} returned what is not chosen: {result}")
+                raise Violation(f"call {call} returned what is not chosen")
         case Get(ver), None:
             if before:
                 raise Violation(f"R6: call {call} missed version {ver}, chosen before it began")
@@ -55,7 +55,7 @@ def check_result(
                 raise Violation(f"R9: call {call} was told a latest version that is none")
         case ((GetLatest() | Put()), Latest(ver, proposal)):
             if chosen.get(ver) != proposal:
-                raise Violation(f"call {call} returned what is not chosen: {result}")
+                raise Violation(f"call {call} returned what is not chosen")
             if isinstance(what, GetLatest) and ver < before - 1:
                 raise Violation(f"R6: a get returned {ver}, and {before - 1} was chosen before")
             if isinstance(what, Put) and ver < before:

@@ -38,6 +38,7 @@ from paxoskv.paxos.messages import (
     Request,
     Vote,
     Voted,
+    answers,
 )
 from paxoskv.paxos.operation import Done, Latest, Pause
 from paxoskv.paxos.quorums import Quorums
@@ -79,7 +80,7 @@ class Script:
             lines.append(line)
             if line and not line.startswith("#"):
                 try:
-                    lines += [f"  {each}" for each in self._step(line)]
+                    lines.extend(f"  {each}" for each in self._step(line))
                 except (AssertionError, ProtocolError) as error:
                     lines.append(f"  {type(error).__name__}: {error}")
                     break
@@ -120,6 +121,7 @@ class Script:
         reply = self._acceptors[name].handle(message)
         self._replies.append((name, request, reply))
         yield f"{len(self._replies)}: {told(reply)}"
+        assert answers(reply, message), "that is no answer to this request"
         if isinstance(message, Accept) and isinstance(reply, Voted):
             yield from self._count(name, message)
 

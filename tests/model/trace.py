@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -33,7 +34,7 @@ class _Taken:
     """An acceptor takes a request. If that changes nothing, it matters if the reply is heard."""
 
     acceptor: int
-    request: int
+    request: str
     matters: bool
 
 
@@ -60,7 +61,7 @@ def script(world: World, came_from: Mapping[int, int], last: State, what: str) -
     for following in hashes[-2::-1]:
         teller.go(following)
     teller.end()
-    return f"# {what}\n" + teller.text()
+    return f"# {what}\n\n" + teller.text()
 
 
 class _Teller:
@@ -83,7 +84,9 @@ class _Teller:
         strangers = iter(STRANGERS)
         for ver, voters in config.cast:
             request = self._stranger(next(strangers), before(ver))
-            self._events += [_Taken(ACCEPTORS.index(each), request, True) for each in voters]
+            self._events += [
+                _Taken(ACCEPTORS.index(each), self._names[request], True) for each in voters
+            ]
         for sent in config.sent:
             assert isinstance(sent, Accept)
             self._stranger(next(strangers), sent)
@@ -134,18 +137,17 @@ class _Teller:
     def _name(self, call: int, request: int) -> None:
         self._count[call] += 1
         self._names[request] = f"{CALLS[call]}{self._count[call]}"
+        # The same may have been asked before, and answers to that come too late.
+        self._heard = {key: taken for key, taken in self._heard.items() if key[1] != request}
 
     def _take(self, column: int, request: int, k: int) -> None:
         """The acceptor at a place takes a request that changes it."""
-        taken = _Taken(self._who[k], request, matters=True)
-        self._events.append(taken)
         acceptors, columns = self._world.acceptors, self._world.columns
         live = columns.requests[request]
         assert live is not None
-        try:
-            _, reply = acceptors.handle(columns[column].acceptor, live)
-        except WRONG:
-            return
+        _, reply = acceptors.handle(columns[column].acceptor, live)
+        taken = _Taken(self._who[k], self._names[request], matters=True)
+        self._events.append(taken)
         self._heard[self._who[k], request, reply] = taken
         self._answers(k, columns.take(column, request))
 
@@ -156,7 +158,7 @@ class _Teller:
             for reply in self._world.columns.told[replies]:
                 key = self._who[k], request, reply
                 if key not in self._heard:
-                    self._heard[key] = _Taken(self._who[k], request, matters=False)
+                    self._heard[key] = _Taken(self._who[k], self._names[request], matters=False)
                     self._events.append(self._heard[key])
 
     def _hear(self, call: int, path: _Path) -> None:
@@ -206,10 +208,23 @@ class _Teller:
             try:
                 self._world.after(self._state, step)
             except WRONG:
-                return self._tell(step)
+                return self._tell_wrong(step)
         for call in calls:
             self._leave_alone(call)
         return None
+
+    def _tell_wrong(self, step: Step) -> None:
+        """Tell of the step, and of what an acceptor cannot take after it."""
+        with suppress(*WRONG):
+            self._tell(step)
+        columns, acceptors = self._world.columns, self._world.acceptors
+        if acceptors.handling is None:
+            return
+        state, request = acceptors.handling
+        now = [columns.acceptor[column] for column in self._state[-len(self._who) :]]
+        place = step[3] if state not in now else now.index(state)
+        name = self._names[self._world.number(request)]
+        self._events.append(_Taken(self._who[place], name, matters=True))
 
     def _is_wrong(self, call: int, result: int) -> bool:
         known, chosen = self._world.knowledge(self._state, call)
@@ -232,7 +247,7 @@ class _Teller:
             heard: Heard = here
             for k, acceptor in enumerate(acceptors):
                 acceptors[k], reply = world.acceptors.handle(acceptor, live)
-                taken = _Taken(self._who[k], request, matters=True)
+                taken = _Taken(self._who[k], self._names[request], matters=True)
                 self._events += [taken, (CALLS[call], taken)]
                 try:
                     heard = world.machines.hear(here, k, reply)
@@ -263,7 +278,7 @@ class _Teller:
                 case _Taken(acceptor, request, matters):
                     if matters:
                         numbers[id(event)] = len(numbers) + 1
-                        lines.append(f"{ACCEPTORS[acceptor]} takes {self._names[request]}")
+                        lines.append(f"{ACCEPTORS[acceptor]} takes {request}")
                 case call, taken:
                     lines.append(f"{call} hears {numbers[id(taken)]}")
         return "\n".join(lines) + "\n"

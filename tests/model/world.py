@@ -248,7 +248,9 @@ class World:
     def _choose(self, chosen: int, accept: Accept) -> int:
         after = self.choices[chosen] | {(accept.instance.ver, accept.proposal)}
         if len(dict(after)) < len(after):
-            raise Violation(f"agreement: two proposals are chosen for one version: {after}")
+            raise Violation(
+                f"agreement: two proposals are chosen for version {accept.instance.ver}"
+            )
         return self._choice(after)
 
     def _believed(self, chosen: int, acceptor: int, name: str) -> None:
