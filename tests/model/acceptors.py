@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from paxoskv.errors import ProtocolError
 from paxoskv.paxos.acceptor import BLANK, UNHEARD, Acceptor, Register, Summary
 from paxoskv.paxos.messages import Ballot, Instance, Proposal, Reply, Request, answers
 
@@ -36,7 +37,7 @@ class Acceptors:
         replies: all replies, by their numbers.
         cast: of each state the votes that were cast, as a set of bits.
         blank: the state of an acceptor that never heard of anything.
-        handling: the state and the request at which there was an error.
+        failed: the state and the request at which there was an error.
     """
 
     def __init__(self, keep: int) -> None:
@@ -46,7 +47,7 @@ class Acceptors:
         self._handled: dict[tuple[int, Request], tuple[int, int]] = {}
         self._casts: Kept[Cast] = Kept()
         self.cast: list[int] = []
-        self.handling: tuple[int, Request] | None = None
+        self.failed: tuple[int, Request] | None = None
         self.blank = self._number(Remembered(UNHEARD, {}, frozenset()))
 
     def __getitem__(self, number: int) -> Remembered:
@@ -56,9 +57,11 @@ class Acceptors:
         """The state after a request, and the reply."""
         known = self._handled.get((number, request))
         if known is None:
-            self.handling = number, request
-            known = self._handled[number, request] = self._handle(number, request)
-            self.handling = None
+            try:
+                known = self._handled[number, request] = self._handle(number, request)
+            except (AssertionError, ProtocolError):
+                self.failed = number, request
+                raise
         return known
 
     def _handle(self, number: int, request: Request) -> tuple[int, int]:

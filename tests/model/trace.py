@@ -218,9 +218,9 @@ class _Teller:
         with suppress(*WRONG):
             self._tell(step)
         columns, acceptors = self._world.columns, self._world.acceptors
-        if acceptors.handling is None:
+        if acceptors.failed is None:
             return
-        state, request = acceptors.handling
+        state, request = acceptors.failed
         now = [columns.acceptor[column] for column in self._state[-len(self._who) :]]
         place = step[3] if state not in now else now.index(state)
         name = self._names[self._world.number(request)]
