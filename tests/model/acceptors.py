@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from paxoskv.errors import ProtocolError
 from paxoskv.paxos.acceptor import BLANK, UNHEARD, Acceptor, Register, Summary
 from paxoskv.paxos.messages import Ballot, Instance, Proposal, Reply, Request, answers
 
 from .calls import KEY
 from .frozen import freeze
 from .kept import Kept
+from .violation import WRONG
 
 
 class Cast(NamedTuple):
@@ -59,7 +59,7 @@ class Acceptors:
         if known is None:
             try:
                 known = self._handled[number, request] = self._handle(number, request)
-            except (AssertionError, ProtocolError):
+            except WRONG:
                 self.failed = number, request
                 raise
         return known

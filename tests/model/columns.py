@@ -10,12 +10,14 @@ is heard by those who wish. Only what changes an acceptor is a step of the world
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from paxoskv.paxos.messages import Commit, Request
 
 from .acceptors import Acceptors
 from .kept import Kept
+from .violation import WRONG
 
 NONE = 0
 """The number of no request."""
@@ -49,8 +51,8 @@ class Columns:
         self.acceptor: list[int] = []
         self.tells: list[list[int]] = [[] for _ in range(calls)]
         self._asked: dict[tuple[int, int, int], int] = {}
-        # Of each column: which requests were tried, which of them would change it, which of
-        # them may yet, and what it becomes.
+        # Of each column: which requests were tried, which of them would change it, and which of
+        # them may yet; and what it has become by those that it took.
         self._tried: list[int] = []
         self._changing: list[int] = []
         self._mattering: list[int] = []
@@ -80,9 +82,18 @@ class Columns:
 
     def take(self, number: int, request: int) -> int:
         """The column once its acceptor has taken a request that changes it."""
-        if not self._tried[number] >> request & 1:
-            self._try(number, 1 << request)
-        return self._after[number][request]
+        after = self._after[number].get(request)
+        if after is None:
+            acceptor, asked, told = self._columns[number]
+            live = self.requests[request]
+            assert live is not None
+            changed, reply = self.acceptors.handle(acceptor, live)
+            heard = [
+                self._heard(told[call], reply) if each == request else told[call]
+                for call, each in enumerate(asked)
+            ]
+            after = self._after[number][request] = self._listened(changed, asked, heard)
+        return after
 
     def mattering(self, number: int, requests: int) -> int:
         """Which of these requests (a set of bits) may change the acceptor, now or later.
@@ -96,20 +107,13 @@ class Columns:
 
     def _try(self, number: int, requests: int) -> None:
         self._tried[number] |= requests
-        acceptor, asked, told = self._columns[number]
+        acceptor = self.acceptor[number]
         while requests:
             bit = requests & -requests
             requests ^= bit
-            request = bit.bit_length() - 1
-            live = self.requests[request]
+            live = self.requests[bit.bit_length() - 1]
             assert live is not None
-            after, reply = self.acceptors.handle(acceptor, live)
-            if after != acceptor:
-                heard = tuple(
-                    self._heard(told[call], reply) if each == request else told[call]
-                    for call, each in enumerate(asked)
-                )
-                self._after[number][request] = self._listened(after, asked, heard)
+            if self._changes(acceptor, live):
                 self._changing[number] |= bit
                 self._mattering[number] |= bit
             elif isinstance(live, Commit):
@@ -118,7 +122,14 @@ class Columns:
                 if ver >= summary.floor and ver not in summary.chosen:
                     self._mattering[number] |= bit
 
-    def _listened(self, acceptor: int, asked: tuple[int, ...], told: tuple[int, ...]) -> int:
+    def _changes(self, acceptor: int, request: Request) -> bool:
+        try:
+            after, _ = self.acceptors.handle(acceptor, request)
+        except WRONG:
+            return True  # it shall happen as a step of the world
+        return after != acceptor
+
+    def _listened(self, acceptor: int, asked: Sequence[int], told: Sequence[int]) -> int:
         """The column once all calls have been told what changes nothing."""
         now = list(told)
         for call, request in enumerate(asked):
@@ -127,7 +138,7 @@ class Columns:
                 after, reply = self.acceptors.handle(acceptor, live)
                 if after == acceptor:
                     now[call] = self._heard(now[call], reply)
-        return self._number(Column(acceptor, asked, tuple(now)))
+        return self._number(Column(acceptor, tuple(asked), tuple(now)))
 
     def _heard(self, told: int, reply: int) -> int:
         replies = tuple(sorted({*self.told[told], reply}))

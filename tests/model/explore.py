@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .trace import WRONG, script
+from .trace import script
+from .violation import WRONG
 from .world import Config, World
 
 

@@ -13,20 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from paxoskv.errors import ProtocolError
 from paxoskv.paxos.messages import Accept
 
 from .machines import GONE, PAUSE_OVER, Heard, Hearing, Move
 from .script import words
-from .violation import Violation
+from .violation import WRONG
 from .world import ACCEPTORS, NOBODY, State, Step, World, before
 
 CALLS = "XYZ"
 STRANGERS = "PQRSTU"
 ROUNDS = 4  # that a call is shown to go on for which never ends
-
-WRONG = (Violation, AssertionError, ProtocolError)
-"""What is raised when something is found."""
 
 
 @dataclass
