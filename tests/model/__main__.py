@@ -33,14 +33,11 @@ def main(only: str | None, states: int) -> None:
         scope = "all" if found.complete else "the first"
         click.echo(
             f"{name}: {scope} {found.states} states, {found.ended} of them at the end, "
-            f"in {found.seconds:.1f} s"
+            f"in {found.seconds:.1f} s, {found.states / found.seconds:.0f} states/s"
         )
         if found.violation is not None:
             wrong = True
-            what, steps = found.violation
-            for number, step in enumerate(steps, 1):
-                click.echo(f"  {number}. {step}")
-            click.echo(f"  {what}")
+            click.echo(found.violation)
     sys.exit(wrong)
 
 

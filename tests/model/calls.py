@@ -90,8 +90,9 @@ class PutMachine:
         return Appender(instance, self._own, self._quorums, ballots, self._tops)
 
     def _ballots(self) -> Ballots:
+        """Of the next operation; the first one has the id of the call."""
         self._part += 1
-        return Ballots(self._who[:-1] + bytes([self._part]))
+        return Ballots(self._who if self._part == 1 else self._who[:-1] + bytes([100 + self._part]))
 
 
 def machine(call: Call, who: bytes, quorums: Quorums, known: Latest | None) -> Any:
@@ -106,3 +107,9 @@ def machine(call: Call, who: bytes, quorums: Quorums, known: Latest | None) -> A
             return Finder(KEY, quorums, ballots)
         case Put():
             return PutMachine(call, who, quorums, known)
+
+
+def attempts(live: Any) -> int:
+    """How many phases 1 the operation has begun that a machine is at."""
+    operation = live._operation if isinstance(live, PutMachine) else live
+    return int(operation.attempts)

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from paxoskv.errors import ProtocolError
-
-from .world import Config, State, Step, Violation, World
+from .trace import script
+from .violation import WRONG
+from .world import Config, World
 
 
 @dataclass
@@ -18,21 +18,21 @@ class Explored:
 
     Attributes:
         states: how many were seen, up to which acceptor is which.
-        ended: in how many of them all calls had returned.
+        ended: in how many of them all calls had returned, or could at once.
         seconds: how long it took.
         complete: whether these are all.
-        violation: what must not be, and the steps that lead there.
+        violation: what must not be, as a script that leads there (`script`).
     """
 
     states: int
     ended: int
     seconds: float
     complete: bool
-    violation: tuple[str, list[str]] | None
+    violation: str | None
 
 
 def explore(
-    config: Config, *, most: int = 10_000_000, tell: Callable[[int], None] = lambda _: None
+    config: Config, *, most: int = 1_000_000_000, tell: Callable[[int], None] = lambda _: None
 ) -> Explored:
     """Look at every state of a world, or at so many of them.
 
@@ -46,41 +46,31 @@ def explore(
     """
     world = World(config)
     began = time.monotonic()
-    came_from: dict[int, tuple[int, Step | None]] = {}
-    waiting: deque[State] = deque()
+    state, _ = world.initial()
+    came_from = {hash(state): 0}
+    waiting = deque([state])
     ended = 0
     violation = None
-
-    def see(state: State, before: int, step: Step | None) -> None:
-        state = world.canonical(state)
-        if hash(state) not in came_from:
-            came_from[hash(state)] = before, step
-            waiting.append(state)
-            if len(came_from) % 50_000 == 0:
-                tell(len(came_from))
-
-    here = 0
     try:
-        see(world.initial(), 0, None)
         while waiting and len(came_from) < most:
             state = waiting.popleft()
             here = hash(state)
+            world.check(state)
             ended += world.is_over(state)
-            world.check_liveness(state)
-            for step, after in world.steps(state):
-                see(after, here, step)
-    except (Violation, AssertionError, ProtocolError) as error:
-        steps = [world.told(step) for step in _trace(came_from, here)]
-        violation = f"{type(error).__name__}: {error}", steps
+            for step in world.steps(state):
+                after, _ = world.after(state, step)
+                there = hash(after)
+                if there not in came_from:
+                    came_from[there] = here
+                    waiting.append(after)
+                    if len(came_from) % PROGRESS == 0:
+                        tell(len(came_from))
+    except WRONG as error:
+        violation = script(world, came_from, state, f"{type(error).__name__}: {error}")
     took = time.monotonic() - began
     complete = violation is None and not waiting
     return Explored(len(came_from), ended, took, complete, violation)
 
 
-def _trace(came_from: dict[int, tuple[int, Step | None]], state: int) -> list[Step]:
-    steps = []
-    while True:
-        state, step = came_from[state]
-        if step is None:
-            return steps[::-1]
-        steps.append(step)
+PROGRESS = 100_000
+"""After so many states those who wait are told."""

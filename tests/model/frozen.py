@@ -2,62 +2,91 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable, Mapping
 from enum import Enum
-from typing import Any
+from functools import cache
+from typing import Any, Final
+
+from paxoskv.paxos.quorums import Quorums
+
+_ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes, Quorums})
+"""What is never changed; a world has one ``Quorums``."""
+
+_NOBODY: Final[Mapping[bytes, bytes]] = {}
 
 
 def freeze(thing: Any) -> Hashable:
     """A hashable value that is equal for two objects in the same state, and only for these.
 
     Named tuples of different types with the same items are equal to each other; what they are
-    frozen to is not.
+    frozen to is not. Of the tuples in a tuple that need not be said: each place in a message
+    has one type, or two that are never equal, as a vote and a proposal are.
     """
-    match thing:
-        case None | bool() | int() | str() | bytes() | Enum():
-            return thing
-        case tuple():
-            return (type(thing).__name__, *map(freeze, thing))
-        case dict():
-            return frozenset((freeze(key), freeze(value)) for key, value in thing.items())
-        case set() | frozenset():
-            return frozenset(map(freeze, thing))
-        case _:
-            return (type(thing).__name__, freeze(_attributes(thing)))
+    kind = type(thing)
+    if kind in _ATOMS:
+        return thing  # type: ignore[no-any-return]
+    if isinstance(thing, tuple):
+        return kind, thing
+    if kind is dict:
+        return frozenset([(key, freeze(value)) for key, value in thing.items()])
+    if kind is set:
+        return frozenset(thing)
+    if isinstance(thing, Enum):
+        return thing
+    return kind, *[freeze(value) for value in _attributes(thing).values()]
 
 
-def renamed(thing: Any, names: Mapping[bytes, bytes]) -> Any:
-    """A copy in which acceptors have other names."""
-    return _rename(copy.deepcopy(thing), names, {})
-
-
-def _rename(thing: Any, names: Mapping[bytes, bytes], done: dict[int, Any]) -> Any:
-    match thing:
+def marked(frozen: Hashable, name: bytes, others: frozenset[bytes]) -> Hashable:
+    """What is frozen, as one acceptor may see it: "me" and "them" instead of the names."""
+    match frozen:
         case bytes():
-            return names.get(thing, thing)
-        case None | bool() | int() | str() | Enum():
-            return thing
-        case tuple() if hasattr(thing, "_fields"):
-            return type(thing)(*(_rename(each, names, done) for each in thing))
+            return "me" if frozen == name else "them" if frozen in others else frozen
         case tuple():
-            return tuple(_rename(each, names, done) for each in thing)
-        case dict():
-            return {
-                _rename(key, names, done): _rename(value, names, done)
-                for key, value in thing.items()
-            }
-        case set():
-            return {_rename(each, names, done) for each in thing}
+            return tuple([marked(each, name, others) for each in frozen])
+        case frozenset():
+            return frozenset([marked(each, name, others) for each in frozen])
+        case _:
+            return frozen
+
+
+def copied(thing: Any, names: Mapping[bytes, bytes] = _NOBODY) -> Any:
+    """A copy that can be changed, in which acceptors may have other names."""
+    return _copy(thing, names, {})
+
+
+def _copy(thing: Any, names: Mapping[bytes, bytes], done: dict[int, Any]) -> Any:
+    kind = type(thing)
+    if kind is bytes:
+        return names.get(thing, thing)
+    if kind in _ATOMS:
+        return thing
+    if isinstance(thing, tuple):
+        if not names:
+            return thing
+        items = [_copy(each, names, done) for each in thing]
+        return kind(*items) if hasattr(thing, "_fields") else tuple(items)
+    if kind is dict:
+        return {_copy(key, names, done): _copy(value, names, done) for key, value in thing.items()}
+    if kind is set:
+        return {_copy(each, names, done) for each in thing}
+    if isinstance(thing, Enum):
+        return thing
     if id(thing) not in done:  # an object that is shared stays so
-        done[id(thing)] = thing
+        twin = done[id(thing)] = object.__new__(kind)
         for name, value in _attributes(thing).items():
-            setattr(thing, name, _rename(value, names, done))
-    return thing
+            object.__setattr__(twin, name, _copy(value, names, done))
+    return done[id(thing)]
 
 
 def _attributes(thing: Any) -> dict[str, Any]:
     """What an object of ours holds, whether it has slots or not."""
-    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+    slots = _slots(type(thing))
+    if not slots:
+        return thing.__dict__  # type: ignore[no-any-return]
     held = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
     return held | getattr(thing, "__dict__", {})
+
+
+@cache
+def _slots(kind: type) -> list[str]:
+    return [name for each in kind.__mro__ for name in getattr(each, "__slots__", ())]

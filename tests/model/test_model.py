@@ -15,6 +15,9 @@ from paxoskv.paxos.quorums import Quorums
 
 from .configs import LARGE, SMALL
 from .explore import explore
+from .script import Script
+
+WORLDS = {**SMALL, **LARGE}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -86,6 +89,20 @@ def test_what_is_broken_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(owner, attribute, broken)
-    found = explore({**SMALL, **LARGE}[name], most=60_000)
+    found = explore(WORLDS[name], most=60_000)
     assert found.violation is not None
-    assert found.violation[0]
+
+    # What is printed is a script that shows it, and does not once the break is mended.
+    story = Script().run(found.violation)
+    assert "\n  " in story
+    assert story == Script().run(story)
+    monkeypatch.undo()
+    assert not replays(story)
+
+
+def replays(story: str) -> bool:
+    """Whether a script still comes to the same; its calls may have taken another turn."""
+    try:
+        return Script().run(story) == story
+    except LookupError:
+        return False

@@ -1,0 +1,118 @@
+"""The acceptors of the model: what each remembers, and how it answers, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from paxoskv.paxos.acceptor import BLANK, UNHEARD, Acceptor, Register, Summary
+from paxoskv.paxos.messages import Ballot, Instance, Proposal, Reply, Request, answers
+
+from .calls import KEY
+from .frozen import freeze
+from .kept import Kept
+from .violation import WRONG
+
+
+class Cast(NamedTuple):
+    """A vote that was cast. It stays so, whatever its acceptor votes for later."""
+
+    ver: int
+    ballot: Ballot
+    proposal: Proposal
+
+
+class Remembered(NamedTuple):
+    """What an acceptor remembers, and, of which it knows nothing, every vote that it has cast."""
+
+    summary: Summary
+    registers: Mapping[int, Register]
+    cast: frozenset[Cast]
+
+
+class Acceptors:
+    """The states of acceptors by their numbers, and what follows from a request.
+
+    Attributes:
+        replies: all replies, by their numbers.
+        cast: of each state the votes that were cast, as a set of bits.
+        blank: the state of an acceptor that never heard of anything.
+        failed: the state and the request at which there was an error.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._states: Kept[Remembered] = Kept()
+        self.replies: Kept[Reply] = Kept()
+        self._handled: dict[tuple[int, Request], tuple[int, int]] = {}
+        self._casts: Kept[Cast] = Kept()
+        self.cast: list[int] = []
+        self.failed: tuple[int, Request] | None = None
+        self.blank = self._number(Remembered(UNHEARD, {}, frozenset()))
+
+    def __getitem__(self, number: int) -> Remembered:
+        return self._states[number]
+
+    def handle(self, number: int, request: Request) -> tuple[int, int]:
+        """The state after a request, and the reply."""
+        known = self._handled.get((number, request))
+        if known is None:
+            try:
+                known = self._handled[number, request] = self._handle(number, request)
+            except WRONG:
+                self.failed = number, request
+                raise
+        return known
+
+    def _handle(self, number: int, request: Request) -> tuple[int, int]:
+        before = self._states[number]
+        store = _Store(before.summary, before.registers)
+        reply = Acceptor(store, self._keep).handle(request)
+        assert answers(reply, request), "that is no answer to this request"
+        cast = {
+            Cast(ver, *register.voted)
+            for ver, register in store.registers.items()
+            if register.voted is not None
+        }
+        after = self._number(Remembered(store.now, store.registers, before.cast | cast))
+        return after, self.replies.number(freeze(reply), reply)
+
+    def _number(self, state: Remembered) -> int:
+        key = state.summary, frozenset(state.registers.items()), state.cast
+        number = self._states.number(key, state)
+        if number == len(self.cast):
+            bits = [1 << self._casts.number(each, each) for each in state.cast]
+            self.cast.append(sum(bits))
+        return number
+
+
+class _Store:
+    """A store of one key that starts from a state and remembers how it ended."""
+
+    def __init__(self, summary: Summary, registers: Mapping[int, Register]) -> None:
+        self.now = summary
+        self.registers = dict(registers)
+
+    def summary(self, key: str) -> Summary:
+        assert key == KEY
+        return self.now
+
+    def register(self, instance: Instance) -> Register:
+        return self.registers.get(instance.ver, BLANK)
+
+    def below(self, key: str, ver: int) -> tuple[int, Register] | None:
+        assert key == KEY
+        seen = [v for v, register in self.registers.items() if v < ver and register.sight]
+        return (max(seen), self.registers[max(seen)]) if seen else None
+
+    def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
+        raise AssertionError("nobody scans here")
+
+    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+        assert key == KEY
+        self.now = summary
+        kept = {**self.registers, **registers}
+        self.registers = {ver: each for ver, each in kept.items() if ver >= summary.floor}
+
+    def statistics(self) -> tuple[int, int]:
+        raise AssertionError("nobody asks for the status here")

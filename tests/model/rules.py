@@ -1,0 +1,71 @@
+"""What a call may return: agreement, validity, and the rules R6, R7 and R9."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from paxoskv.paxos.messages import Compacted, Proposal
+from paxoskv.paxos.operation import Latest
+
+from .calls import Call, Get, GetLatest, Put, Set
+from .violation import Violation
+
+
+def known_before(call: Call, chosen: AbstractSet[tuple[int, Proposal]]) -> int:
+    """What counts of all that was chosen when a call began.
+
+    For a read of one version: whether (1) or not (0) it was; for what is about the latest:
+    the version after the latest; for the others nothing does.
+    """
+    match call:
+        case Get(ver):
+            return int(any(each == ver for each, _ in chosen))
+        case GetLatest() | Put():
+            return max((ver + 1 for ver, _ in chosen), default=0)
+        case _:
+            return 0
+
+
+def check_result(
+    call: int, what: Call, result: Any, before: int, chosen: Mapping[int, Proposal]
+) -> None:
+    """Judge what a call returns.
+
+    Args:
+        call: its number.
+        what: the call.
+        result: what it returns.
+        before: what :func:`known_before` said when it began.
+        chosen: the versions that are chosen by now.
+
+    Raises:
+        Violation: it must not return that.
+    """
+    match what, result:
+        case ((Set(ver) | Get(ver)), Proposal()):
+            if chosen.get(ver) != result:
+                raise Violation(f"call {call} returned what is not chosen")
+        case Get(ver), None:
+            if before:
+                raise Violation(f"R6: call {call} missed version {ver}, chosen before it began")
+        case ((Set(ver) | Get(ver)), Compacted(latest, proposal)):
+            if chosen.get(latest) != proposal or latest <= ver:
+                raise Violation(f"R9: call {call} was told a latest version that is none")
+        case ((GetLatest() | Put()), Latest(ver, proposal)):
+            if chosen.get(ver) != proposal:
+                raise Violation(f"call {call} returned what is not chosen")
+            if isinstance(what, GetLatest) and ver < before - 1:
+                raise Violation(f"R6: a get returned {ver}, and {before - 1} was chosen before")
+            if isinstance(what, Put) and ver < before:
+                raise Violation(f"R7: a put returned {ver}, and {before - 1} was chosen before")
+            if isinstance(what, Put) and proposal.id.proposer[0] != call + 1:
+                raise Violation(f"R7: call {call} took another's proposal for its own")
+        case GetLatest(), None:
+            if before:
+                raise Violation(f"R6: a get found nothing, and {before - 1} was chosen before")
+        case Put(), None:
+            pass  # it cannot tell
+        case _:
+            raise Violation(f"call {call} returned {result}")
