@@ -70,7 +70,7 @@ class Acceptors:
         reply = Acceptor(store, self._keep).handle(request)
         assert answers(reply, request), "that is no answer to this request"
         cast = {
-            Cast(ver, *register.voted)
+            Cast(ver, register.voted.ballot, register.voted.proposal)
             for ver, register in store.registers.items()
             if register.voted is not None
         }

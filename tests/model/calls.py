@@ -1,6 +1,6 @@
 """Calls as one machine each, from their invocation to what they return.
 
-Most are operations as they are. ``put`` is a row of them, and this is the loop of
+Most are operations as they are. ``put`` and ``update`` are a row of them, and this is the loop of
 ``Client.append`` without its awaits.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from paxoskv.paxos.appender import Appender
 from paxoskv.paxos.messages import AcceptorId, Commit, Compacted, Instance, Proposal, Reply, Request
-from paxoskv.paxos.operation import Done, Latest
+from paxoskv.paxos.operation import Done, Doubtful, Latest
 from paxoskv.paxos.proposer import Ballots, Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
@@ -42,16 +42,34 @@ class Put(NamedTuple):
     remembered: int | None = None
 
 
-Call: TypeAlias = Set | Get | GetLatest | Put
+class Update(NamedTuple):
+    """Write the version after the latest, with a value that is computed from that."""
+
+    remembered: int | None = None
 
 
-class PutMachine:
-    """``Client.append`` as a machine."""
+Call: TypeAlias = Set | Get | GetLatest | Put | Update
 
-    def __init__(self, call: Put, who: bytes, quorums: Quorums, latest: Latest | None) -> None:
+
+def computed(call: Put | Update, latest: Proposal | None) -> bytes:
+    """What a call writes after this proposal."""
+    if isinstance(call, Put):
+        return call.value
+    return b"u" if latest is None or latest.value is None else latest.value + b"u"
+
+
+class Append:
+    """``Client.append`` as a machine; ``fast`` of its operations begin at ballot 0."""
+
+    commit: Commit | None = None
+
+    def __init__(
+        self, call: Put | Update, who: bytes, quorums: Quorums, latest: Latest | None, fast: int
+    ) -> None:
         self._call = call
         self._who = who
         self._quorums = quorums
+        self._fast = fast
         self._tops = Tops(quorums)
         self._part = 0  # how many operations it has begun
         self._own: Proposal | None = None
@@ -59,21 +77,25 @@ class PutMachine:
             self._appender(latest) if latest else Finder(KEY, quorums, self._ballots())
         )
 
-    commit: Commit | None = None
+    @property
+    def attempts(self) -> int:
+        """How many ballots the operation has begun that it is at."""
+        return self._operation.attempts
 
     def ask(self) -> Request:
         """The next step of the operation that it is at."""
         return self._operation.ask()
 
-    def receive(self, acceptor: AcceptorId, reply: Reply) -> Any:
+    def receive(self, acceptor: AcceptorId, reply: Reply, again: bool) -> Any:
         """Take a reply, and go on with the next operation where one is done."""
-        outcome = self._operation.receive(acceptor, reply)
+        outcome = self._operation.receive(acceptor, reply, again)
         if not isinstance(outcome, Done):
             return outcome
         self.commit = self._operation.commit
         found = outcome.result
-        if isinstance(found, Compacted):
+        if isinstance(found, Doubtful):
             return Done(None)  # nobody can tell whether it was written
+        assert not isinstance(found, Compacted), "the latest is never dropped"
         was_tried = isinstance(self._operation, Appender)
         if was_tried and found is not None and found.proposal == self._own:
             return Done(found)
@@ -85,9 +107,11 @@ class PutMachine:
 
     def _appender(self, latest: Latest | None) -> Appender:
         ballots = self._ballots()
-        self._own = ballots.proposal(self._call.value)
+        self._own = ballots.proposal(computed(self._call, latest.proposal if latest else None))
         instance = Instance(KEY, 0 if latest is None else latest.ver + 1)
-        return Appender(instance, self._own, self._quorums, ballots, self._tops)
+        fast = self._fast > 0
+        self._fast -= fast
+        return Appender(instance, self._own, self._quorums, ballots, self._tops, fast=fast)
 
     def _ballots(self) -> Ballots:
         """Of the next operation; the first one has the id of the call."""
@@ -95,21 +119,26 @@ class PutMachine:
         return Ballots(self._who if self._part == 1 else self._who[:-1] + bytes([100 + self._part]))
 
 
-def machine(call: Call, who: bytes, quorums: Quorums, known: Latest | None) -> Any:
-    """The machine of a call; ``known`` is what the client of a put remembers."""
+def machine(
+    call: Call, who: bytes, quorums: Quorums, known: Latest | None = None, fast: int = 0
+) -> Any:
+    """The machine of a call.
+
+    Args:
+        call: what is called.
+        who: the id of the proposer that it is; other ids that it needs begin like this one.
+        quorums: of the cluster.
+        known: what the client of a put or an update remembers as the latest.
+        fast: how many of its operations begin at ballot 0.
+    """
     ballots = Ballots(who)
     match call:
         case Set(ver, value):
-            return Proposer(Instance(KEY, ver), ballots.proposal(value), quorums, ballots)
+            own = ballots.proposal(value)
+            return Proposer(Instance(KEY, ver), own, quorums, ballots, fast=fast > 0)
         case Get(ver):
             return Reader(Instance(KEY, ver), quorums, ballots)
         case GetLatest():
             return Finder(KEY, quorums, ballots)
-        case Put():
-            return PutMachine(call, who, quorums, known)
-
-
-def attempts(live: Any) -> int:
-    """How many phases 1 the operation has begun that a machine is at."""
-    operation = live._operation if isinstance(live, PutMachine) else live
-    return int(operation.attempts)
+        case Put() | Update():
+            return Append(call, who, quorums, known, fast)

@@ -6,14 +6,17 @@ order, at any later time, or none. A request that has arrived once may arrive ag
 changes nothing (rules R2, R3); neither does one that is refused, nor a read. So all these are
 taken to arrive again and again, whenever the answer would be a new one: what could be heard
 is heard by those who wish. Only what changes an acceptor is a step of the world.
+
+A driver tells its operation whether a request may have been handled before (``again``). Where
+the answer is that the instance was dropped, both are possible until the request has changed
+the acceptor, and then only that it was; for no other answer may it matter (`machines`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from paxoskv.paxos.messages import Commit, Request
+from paxoskv.paxos.messages import Commit, Compacted, Request
 
 from .acceptors import Acceptors
 from .kept import Kept
@@ -24,10 +27,14 @@ NONE = 0
 
 
 class Column(NamedTuple):
-    """An acceptor, and of each call what it asks, and what it was told in answer to that."""
+    """An acceptor, and of each call what it asks, and what it was told in answer to that.
+
+    ``took`` says whether the request has changed the acceptor.
+    """
 
     acceptor: int
     asked: tuple[int, ...]
+    took: tuple[bool, ...]
     told: tuple[int, ...]
 
 
@@ -36,7 +43,8 @@ class Columns:
 
     Attributes:
         requests: all requests, by their numbers.
-        told: sets of replies (of their numbers, sorted), by their numbers.
+        told: sets of replies, by their numbers. Of each reply there is twice its number, and
+            one more if it is told that the request may have been handled before.
         tells: of each call and column, the number of what the acceptor has told.
         acceptor: of each column, the number of the acceptor's state.
     """
@@ -58,7 +66,7 @@ class Columns:
         self._mattering: list[int] = []
         self._after: list[dict[int, int]] = []
         nothing = (0,) * calls
-        self.blank = self._number(Column(acceptors.blank, nothing, nothing))
+        self.blank = self._number(Column(acceptors.blank, nothing, (False,) * calls, nothing))
 
     def __getitem__(self, number: int) -> Column:
         return self._columns[number]
@@ -68,10 +76,11 @@ class Columns:
         key = number, call, request
         known = self._asked.get(key)
         if known is None:
-            acceptor, asked, told = self._columns[number]
+            acceptor, asked, took, told = self._columns[number]
             asked = (*asked[:call], request, *asked[call + 1 :])
+            took = (*took[:call], False, *took[call + 1 :])
             told = (*told[:call], self.silent, *told[call + 1 :])
-            known = self._asked[key] = self._listened(acceptor, asked, told)
+            known = self._asked[key] = self._listened(Column(acceptor, asked, took, told))
         return known
 
     def changing(self, number: int, requests: int) -> int:
@@ -84,15 +93,19 @@ class Columns:
         """The column once its acceptor has taken a request that changes it."""
         after = self._after[number].get(request)
         if after is None:
-            acceptor, asked, told = self._columns[number]
+            acceptor, asked, took, told = self._columns[number]
             live = self.requests[request]
             assert live is not None
             changed, reply = self.acceptors.handle(acceptor, live)
-            heard = [
-                self._heard(told[call], reply) if each == request else told[call]
-                for call, each in enumerate(asked)
-            ]
-            after = self._after[number][request] = self._listened(changed, asked, heard)
+            took = tuple([t or each == request for t, each in zip(took, asked, strict=True)])
+            told = tuple(
+                [
+                    self._heard(heard, 2 * reply) if each == request else heard
+                    for heard, each in zip(told, asked, strict=True)
+                ]
+            )
+            after = self._listened(Column(changed, asked, took, told))
+            self._after[number][request] = after
         return after
 
     def mattering(self, number: int, requests: int) -> int:
@@ -129,20 +142,27 @@ class Columns:
             return True  # it shall happen as a step of the world
         return after != acceptor
 
-    def _listened(self, acceptor: int, asked: Sequence[int], told: Sequence[int]) -> int:
+    def _listened(self, column: Column) -> int:
         """The column once all calls have been told what changes nothing."""
+        acceptor, asked, took, told = column
         now = list(told)
         for call, request in enumerate(asked):
             live = self.requests[request]
             if live is not None:
                 after, reply = self.acceptors.handle(acceptor, live)
                 if after == acceptor:
-                    now[call] = self._heard(now[call], reply)
-        return self._number(Column(acceptor, tuple(asked), tuple(now)))
+                    now[call] = self._heard(now[call], *self._ways(reply, took[call]))
+        return self._number(Column(acceptor, asked, took, tuple(now)))
 
-    def _heard(self, told: int, reply: int) -> int:
-        replies = tuple(sorted({*self.told[told], reply}))
-        return self.told.number(replies, replies)
+    def _ways(self, reply: int, took: bool) -> tuple[int, ...]:
+        """How a reply may be told."""
+        if not isinstance(self.acceptors.replies[reply], Compacted):
+            return (2 * reply,)
+        return (2 * reply + 1,) if took else (2 * reply, 2 * reply + 1)
+
+    def _heard(self, told: int, *replies: int) -> int:
+        now = tuple(sorted({*self.told[told], *replies}))
+        return self.told.number(now, now)
 
     def _number(self, column: Column) -> int:
         number = self._columns.number(column, column)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from paxoskv.paxos.messages import Reply, Request
+from paxoskv.paxos.messages import Compacted, Reply, Request
 from paxoskv.paxos.operation import Done, Latest, Pause
 from paxoskv.paxos.quorums import Quorums
 
-from .calls import Call, attempts, machine
+from .calls import Call, machine
 from .frozen import copied, freeze, marked
 from .kept import Kept
 from .violation import Violation
@@ -20,6 +20,16 @@ GONE = 0
 
 PAUSE_OVER: Final = -1, 0
 """What a call hears when its pause is over."""
+
+
+class _Untold:
+    """Whether a request may have been handled before, where that must not matter."""
+
+    def __bool__(self) -> bool:
+        raise AssertionError("only of what was dropped it may matter if it is told again")
+
+
+UNTOLD: Final[Any] = _Untold()
 
 
 class Result(NamedTuple):
@@ -81,15 +91,17 @@ class Machines:
         replies: Kept[Reply],
         told: Kept[tuple[int, ...]],
         most: int,
+        fast: int,
     ) -> None:
         self._names = names
         self._quorums = quorums
         self._requests = requests
         self._replies = replies
         self._told = told
-        self._most = most  # how many phases 1 a call may begin
+        self._most = most  # how many ballots an operation may begin
+        self._fast = fast  # how many operations of a call begin at ballot 0
         self._states: Kept[Any] = Kept()
-        self._attempts: dict[int, int] = {}  # how many phases 1 each has begun
+        self._attempts: dict[int, int] = {}  # how many ballots each has begun
         self._states.number("gone", None)
         self.results: Kept[Result] = Kept()
         self._begun: dict[tuple[int, Latest | None], Move] = {}
@@ -108,7 +120,7 @@ class Machines:
         """A call begins; ``known`` is what its client remembers."""
         key = number, known
         if key not in self._begun:
-            live = machine(call, bytes([number + 1]) * 16, self._quorums, known)
+            live = machine(call, bytes([number + 1]) * 16, self._quorums, known, self._fast)
             request = self._request(live.ask())
             self._begun[key] = Move(self._number(live), request)
         return self._begun[key]
@@ -180,7 +192,9 @@ class Machines:
         known = self._received.get(key)
         if known is None:
             live = copied(self._states[number])
-            outcome = live.receive(self._names[acceptor], self._replies[reply])
+            what = self._replies[reply // 2]
+            again = reply % 2 == 1 if isinstance(what, Compacted) else UNTOLD
+            outcome = live.receive(self._names[acceptor], what, again)
             known = self._received[key] = self._outcome(live, outcome)
         return known
 
@@ -205,7 +219,8 @@ class Machines:
         """What a call does that hears these replies, one from each acceptor; None: it returns."""
         here = Hearing(number, pausing=False, acceptors=0)
         for acceptor, reply in enumerate(replies):
-            heard = self.hear(here, acceptor, reply)
+            again = isinstance(self._replies[reply], Compacted)
+            heard = self.hear(here, acceptor, 2 * reply + again)
             if not isinstance(heard, Hearing):
                 return heard if isinstance(heard, Move) else None
             here = heard
@@ -242,7 +257,7 @@ class Machines:
     def _number(self, live: Any) -> int:
         number = self._states.number(freeze(live), live)
         if number not in self._attempts:
-            self._attempts[number] = attempts(live)
+            self._attempts[number] = live.attempts
         return number
 
     def _request(self, request: Request) -> int:

@@ -5,14 +5,16 @@ the machines of the real calls run, and the script says which message arrives, a
 model checker writes such scripts when it finds something. A line that is indented belongs to
 the transcript. The steps are::
 
-    3 acceptors, which keep 16 versions
+    3 acceptors, which keep 16 versions; calls begin 1 operation at ballot 0
     P proposes x for foo 0 at ballot 0      a client that is never heard of again
     X sets 0 to x                           a call begins: X, Y, Z, …
     X gets 0
     X gets the latest
     X puts x                                or: X puts x after 0, which it remembers
+    X updates                               or: X updates after 0
     A takes X1                              the first request of X arrives at A
     X hears 5                               the fifth of all replies arrives at X
+    X hears 5 again                         … as one to a request that was sent again
     X goes on                               its pause is over
 """
 
@@ -44,9 +46,12 @@ from paxoskv.paxos.operation import Done, Latest, Pause
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.storage.memory import MemoryStore
 
-from .calls import KEY, Call, Get, GetLatest, Put, Set, machine
+from .calls import KEY, Call, Get, GetLatest, Put, Set, Update, machine
 
 ACCEPTORS: Final = "ABCDE"
+HEADER: Final = (
+    r"(\d) acceptors, which keep (\d+) versions?(?:; calls begin (\d+) operations? at ballot 0)?"
+)
 
 
 class Script:
@@ -55,19 +60,21 @@ class Script:
     def __init__(self) -> None:
         self._quorums = Quorums(3)
         self._acceptors: dict[str, Acceptor] = {}
+        self._fast = 0
         self._live: dict[str, Any] = {}
         self._asked: dict[str, list[Request]] = {}
         self._replies: list[tuple[str, str, Reply]] = []  # of whom, to which call's request
         self._cast: dict[tuple[int, Ballot, Proposal], set[str]] = {}
         self._chosen: dict[int, Proposal] = {}
         self._steps: list[tuple[re.Pattern[str], Callable[..., Iterator[str]]]] = [
-            (re.compile(r"(\d) acceptors, which keep (\d+) versions?"), self._open),
+            (re.compile(HEADER), self._open),
             (re.compile(r"(\w) proposes (\w+) for foo (\d+) at ballot (\d+)"), self._propose),
             (re.compile(r"(\w) (sets) (\d+) to (\w+)"), self._begin),
             (re.compile(r"(\w) (gets) (\d+|the latest)"), self._begin),
             (re.compile(r"(\w) (puts) (\w+)(?: after (\d+))?"), self._begin),
+            (re.compile(r"(\w) (updates)(?: after (\d+))?"), self._begin),
             (re.compile(r"(\w) takes ((\w)(\d+))"), self._take),
-            (re.compile(r"(\w) hears (\d+)"), self._hear),
+            (re.compile(r"(\w) hears (\d+)( again)?"), self._hear),
             (re.compile(r"(\w) goes on"), self._go_on),
         ]
 
@@ -92,11 +99,12 @@ class Script:
                 return step(*match.groups())
         raise ValueError(f"no such step: {line}")
 
-    def _open(self, count: str, keep: str) -> Iterator[str]:
+    def _open(self, count: str, keep: str, fast: str | None) -> Iterator[str]:
         self._quorums = Quorums(int(count))
         self._acceptors = {
             name: Acceptor(MemoryStore(), int(keep)) for name in ACCEPTORS[: int(count)]
         }
+        self._fast = int(fast or 0)
         yield from ()
 
     def _propose(self, who: str, value: str, ver: str, n: str) -> Iterator[str]:
@@ -107,9 +115,9 @@ class Script:
     def _begin(self, who: str, *words: str | None) -> Iterator[str]:
         call = spoken(words)
         known = None
-        if isinstance(call, Put) and call.remembered is not None:
+        if isinstance(call, Put | Update) and call.remembered is not None:
             known = Latest(call.remembered, self._chosen[call.remembered])
-        self._live[who] = machine(call, identity(who), self._quorums, known)
+        self._live[who] = machine(call, identity(who), self._quorums, known, self._fast)
         yield self._ask(who, self._live[who].ask())
 
     def _ask(self, who: str, request: Request) -> str:
@@ -127,7 +135,7 @@ class Script:
 
     def _count(self, name: str, accept: Accept) -> Iterator[str]:
         """Is that chosen now, to one who sees everything?"""
-        (_, ver), ballot, proposal = accept
+        (_, ver), ballot, proposal, _ = accept
         votes = self._cast.setdefault((ver, ballot, proposal), set())
         votes.add(name)
         if len(votes) < (self._quorums.quorum if ballot.n else self._quorums.fast_quorum):
@@ -138,10 +146,12 @@ class Script:
         else:
             yield f"{told(proposal)} is chosen for foo {ver}, and so is {told(other)}"
 
-    def _hear(self, who: str, number: str) -> Iterator[str]:
+    def _hear(self, who: str, number: str, again: str | None) -> Iterator[str]:
         acceptor, request, reply = self._replies[int(number) - 1]
+        before = [each[:2] for each in self._replies[: int(number) - 1]]
+        is_again = again is not None or (acceptor, request) in before
         assert request == f"{who}{len(self._asked[who])}", "this is not what it waits for"
-        outcome = self._live[who].receive(identity(acceptor), reply)
+        outcome = self._live[who].receive(identity(acceptor), reply, is_again)
         match outcome:
             case None:
                 yield f"{who} waits for more"
@@ -175,6 +185,8 @@ def spoken(words: tuple[str | None, ...]) -> Call:
             return Get(int(ver))
         case "puts", value, after:
             return Put(value.encode(), None if after is None else int(after))
+        case "updates", after:
+            return Update(None if after is None else int(after))
     raise ValueError(f"no such call: {words}")
 
 
@@ -191,6 +203,10 @@ def words(call: Call) -> str:
             return f"puts {value.decode()}"
         case Put(value, remembered):
             return f"puts {value.decode()} after {remembered}"
+        case Update(None):
+            return "updates"
+        case Update(remembered):
+            return f"updates after {remembered}"
 
 
 def told(thing: Any) -> str:
@@ -202,8 +218,8 @@ def told(thing: Any) -> str:
             return f"{n} of {name(proposer)}" if n else "0"
         case Proposal(id_, value):
             return f"{(value or b'a tombstone').decode()} of {name(id_.proposer)}"
-        case Vote(ballot, proposal):
-            return f"{told(proposal)} at {told(ballot)}"
+        case Vote(ballot, proposal, append):
+            return f"{told(proposal)} at {told(ballot)}{' as an append' if append else ''}"
         case Latest(ver, proposal):
             return f"foo {ver}: {told(proposal)}"
         case Commit((key, ver), id_, _):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from paxoskv.paxos.messages import Accept
+from paxoskv.paxos.messages import Accept, Compacted
 
 from .machines import GONE, PAUSE_OVER, Heard, Hearing, Move
 from .script import words
@@ -34,8 +34,9 @@ class _Taken:
     matters: bool
 
 
-_Event: TypeAlias = "str | _Taken | tuple[str, _Taken]"
-"""A line of the script; an acceptor takes a request; or a call hears the reply to that."""
+_Event: TypeAlias = "str | _Taken | tuple[str, _Taken, str]"
+"""A line of the script; an acceptor takes a request; or a call hears the reply to that, perhaps
+as one to a request that was sent again."""
 
 _Path: TypeAlias = list[tuple[int, int]]
 """What a call hears: places and replies, and pauses that are over."""
@@ -76,7 +77,11 @@ class _Teller:
     def _prepare(self) -> None:
         config = self._world.config
         versions = "version" if config.keep == 1 else "versions"
-        self._events.append(f"{config.acceptors} acceptors, which keep {config.keep} {versions}")
+        header = f"{config.acceptors} acceptors, which keep {config.keep} {versions}"
+        if config.fast:
+            operations = "operation" if config.fast == 1 else "operations"
+            header += f"; calls begin {config.fast} {operations} at ballot 0"
+        self._events.append(header)
         strangers = iter(STRANGERS)
         for ver, voters in config.cast:
             request = self._stranger(next(strangers), before(ver))
@@ -88,7 +93,7 @@ class _Teller:
             self._stranger(next(strangers), sent)
 
     def _stranger(self, who: str, accept: Accept) -> int:
-        (_, ver), ballot, proposal = accept
+        (_, ver), ballot, proposal, _ = accept
         value = (proposal.value or b"").decode()
         self._events.append(f"{who} proposes {value} for foo {ver} at ballot {ballot.n}")
         request = self._world.number(accept)
@@ -144,18 +149,22 @@ class _Teller:
         _, reply = acceptors.handle(columns[column].acceptor, live)
         taken = _Taken(self._who[k], self._names[request], matters=True)
         self._events.append(taken)
-        self._heard[self._who[k], request, reply] = taken
+        self._heard[self._who[k], request, 2 * reply] = taken
         self._answers(k, columns.take(column, request))
 
     def _answers(self, k: int, column: int) -> None:
         """What the acceptor at a place now tells the calls beside: requests that come again."""
-        _, asked, told = self._world.columns[column]
+        _, asked, _, told = self._world.columns[column]
         for request, replies in zip(asked, told, strict=True):
             for reply in self._world.columns.told[replies]:
                 key = self._who[k], request, reply
                 if key not in self._heard:
-                    self._heard[key] = _Taken(self._who[k], self._names[request], matters=False)
-                    self._events.append(self._heard[key])
+                    twin = (
+                        self._heard.get((self._who[k], request, reply - 1)) if reply % 2 else None
+                    )
+                    self._heard[key] = twin or _Taken(self._who[k], self._names[request], False)
+                    if twin is None:
+                        self._events.append(self._heard[key])
 
     def _hear(self, call: int, path: _Path) -> None:
         request = self._world.asking(self._state, call)
@@ -165,7 +174,7 @@ class _Teller:
             else:
                 taken = self._heard[self._who[place], request, reply]
                 taken.matters = True
-                self._events.append((CALLS[call], taken))
+                self._events.append((CALLS[call], taken, " again" if reply % 2 else ""))
 
     def _paths(self, call: int) -> Iterator[tuple[_Path, Heard | None]]:
         """All that a call may hear, the shortest first, and what comes of it (None: an error)."""
@@ -244,9 +253,10 @@ class _Teller:
             for k, acceptor in enumerate(acceptors):
                 acceptors[k], reply = world.acceptors.handle(acceptor, live)
                 taken = _Taken(self._who[k], self._names[request], matters=True)
-                self._events += [taken, (CALLS[call], taken)]
+                again = isinstance(world.acceptors.replies[reply], Compacted)
+                self._events += [taken, (CALLS[call], taken, " again" if again else "")]
                 try:
-                    heard = world.machines.hear(here, k, reply)
+                    heard = world.machines.hear(here, k, 2 * reply + again)
                 except WRONG:
                     return
                 if not isinstance(heard, Hearing):
@@ -275,6 +285,6 @@ class _Teller:
                     if matters:
                         numbers[id(event)] = len(numbers) + 1
                         lines.append(f"{ACCEPTORS[acceptor]} takes {request}")
-                case call, taken:
-                    lines.append(f"{call} hears {numbers[id(taken)]}")
+                case call, taken, again:
+                    lines.append(f"{call} hears {numbers[id(taken)]}{again}")
         return "\n".join(lines) + "\n"

@@ -35,7 +35,7 @@ from paxoskv.paxos.operation import Latest
 from paxoskv.paxos.quorums import Quorums
 
 from .acceptors import Acceptors
-from .calls import KEY, Call, Put
+from .calls import KEY, Call, Put, Update
 from .columns import NONE, Columns
 from .frozen import freeze
 from .kept import Kept
@@ -51,7 +51,8 @@ class Config:
     Attributes:
         calls: the calls that may be made, each once, at any time.
         acceptors: how many there are.
-        attempts: how many phases 1 each operation may begin.
+        attempts: how many ballots each operation may begin.
+        fast: how many operations of a call begin at ballot 0.
         keep: how many chosen versions acceptors keep.
         commits: whether calls tell what they know to be chosen.
         sent: requests of clients that are never heard of again.
@@ -61,6 +62,7 @@ class Config:
     calls: Sequence[Call]
     acceptors: int = 3
     attempts: int = 2
+    fast: int = 0
     keep: int = 16
     commits: bool = False
     sent: Sequence[Request] = ()
@@ -100,6 +102,7 @@ class World:
             self.acceptors.replies,
             self.columns.told,
             config.attempts,
+            config.fast,
         )
         self.choices: Kept[frozenset[tuple[int, Proposal]]] = Kept()
         self.sent: Kept[int] = Kept()
@@ -165,7 +168,7 @@ class World:
     def _begin(self, call: int, chosen: int) -> Move | None:
         what = self.config.calls[call]
         known = None
-        if isinstance(what, Put) and what.remembered is not None:
+        if isinstance(what, Put | Update) and what.remembered is not None:
             proposal = dict(self.choices[chosen]).get(what.remembered)
             if proposal is None:
                 return None  # a client remembers only what was chosen
