@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ from paxoskv import KV, Entry, link, open_kv, wire
 from paxoskv.identity import Address, Identity, new_cluster
 from paxoskv.limits import MAX_BATCH_BYTES, MAX_UNANSWERED_BYTES, MAX_UNANSWERED_FRAMES
 from paxoskv.link import Link
-from paxoskv.paxos.messages import NO_TOP, Instance, Promise, Read, Report, Voted
+from paxoskv.paxos.messages import NO_TOP, Instance, Promise, Read, Reply, Report, Voted
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
 
@@ -247,8 +247,21 @@ async def test_a_reply_goes_to_the_request_with_its_id() -> None:
     assert delivered == [(2, 2), (0, 1), (1, 1)]
 
 
-async def test_what_waits_is_sent_again_on_the_next_connection() -> None:
+async def test_what_waits_is_sent_again_on_the_next_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With one acceptor away, the other two must both answer; one loses its connection."""
+    told: set[bool] = set()
+    ask = Link.ask
+
+    async def noted(self: Link, batch: link.Batch, deliver: link.Deliver) -> None:
+        def note(start: int, replies: Sequence[Reply], again: bool) -> None:
+            told.add(again)
+            deliver(start, replies, again)
+
+        await ask(self, batch, note)
+
+    monkeypatch.setattr(Link, "ask", noted)
     async with trio.open_nursery() as nursery:
         listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(2)]
         addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
@@ -282,4 +295,5 @@ async def test_what_waits_is_sent_again_on_the_next_connection() -> None:
         async with open_kv(list(map(str, addresses))) as kv:
             assert await kv.set("foo", 0, 5) == Entry("foo", 0, 5)
         assert lost == 3
+        assert told == {False, True}, "whether a reply is to what was sent again"
         nursery.cancel_scope.cancel()
