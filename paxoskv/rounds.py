@@ -122,15 +122,18 @@ class Rounds:
         self._commits: deque[Commit] = deque(maxlen=MAX_PENDING_COMMITS)  # the oldest are lost
         self._committing = False
         self._launching = False
+        self._prompt: int | None = None  # until the next round
         self._open = 0  # rounds in which somebody waits for replies
         self._round_trip = _FIRST_GUESS
         self.count = 0  # of the rounds so far
 
     @property
     def prompt(self) -> int:
-        """How many acceptors answer at the moment, as far as can be told."""
-        within = max(LATE, LATE_ROUND_TRIPS * self._round_trip)
-        return sum(link.prompt(within) for link in self._links.values())
+        """How many acceptors answered promptly when the latest round began."""
+        if self._prompt is None:
+            within = max(LATE, LATE_ROUND_TRIPS * self._round_trip)
+            self._prompt = sum(link.prompt(within) for link in self._links.values())
+        return self._prompt
 
     async def perform(
         self, operation: Operation[ResultT], take_turn: TakeTurn | None = None
@@ -232,6 +235,7 @@ class Rounds:
 
     async def _run_round(self) -> None:
         self._launching = False
+        self._prompt = None
         jobs, room = self._take_jobs()
         if not jobs:
             return  # all that waited were cancelled meanwhile

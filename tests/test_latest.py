@@ -299,8 +299,12 @@ def test_looking_for_the_latest_never_walks_over_promises() -> None:
     acceptor.handle(Accept(Instance("foo", 3), *vote))
     for ver in range(4, 50):
         acceptor.handle(Prepare(Instance("foo", ver), Ballot(1, ME)))
+        acceptor.handle(Prepare(Instance("bar", ver), Ballot(1, ME)))
     assert acceptor.handle(Find("foo", 2**53)) == Found(3, vote, 3)
-    assert asked == [4]
+    assert acceptor.handle(Find("bar", 2**53)) == Found(NO_TOP, None, NO_TOP)
+    assert asked == []
+    acceptor.handle(Find("foo", 3))
+    assert asked == [3]
 
 
 # --- scan ----------------------------------------------------------------------------------

@@ -665,15 +665,15 @@ def test_versions_are_dropped_whether_they_are_written_or_not(on_disk: DiskStore
 
 
 def test_the_recently_used_stay_within_their_limit() -> None:
-    recent: Recent[int, bytes] = Recent(100, len)
+    recent: Recent[int, bytes] = Recent(100)
     for number in range(100):
-        recent.put(number, bytes(10))
+        recent.put(number, bytes(10), 10)
         assert recent.get(0) is not None, "looking at it keeps it"
     assert recent.get(50) is None
     assert recent.get(99) is not None
-    assert sum(map(len, {**recent._newer, **recent._older}.values())) <= 120
-    recent.put(1000, bytes(10))
-    recent.put(1000, b"")
+    assert len({**recent._newer, **recent._older}) <= 12
+    recent.put(1000, bytes(10), 10)
+    recent.put(1000, b"", 0)
     assert recent.get(1000) == b""
     recent.forget(0)
     assert recent.get(0) is None

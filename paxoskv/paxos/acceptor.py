@@ -154,6 +154,9 @@ def _taken(voted: Vote | None, vote: Vote) -> bool:
     return voted is not None and voted.ballot == vote.ballot and voted != vote
 
 
+_ABOUT_AN_INSTANCE: Final = (Read, Prepare, Accept, Commit)
+
+
 class Acceptor:
     """One acceptor: a store, and the answers that keep the promises in it.
 
@@ -193,15 +196,8 @@ class Acceptor:
 
     def handle(self, request: Request) -> Reply:
         """Answer a request, and keep in the store what the answer rests on."""
-        match request:
-            case Find(key, below):
-                return self._find(key, below)
-            case Scan(prefix, last):
-                return self._scan(prefix, last)
-            case Turn(key):
-                return self.known(key)
-            case Status():
-                return State(self._release, *self._store.statistics())
+        if not isinstance(request, _ABOUT_AN_INSTANCE):
+            return self._look(request)
         instance = request.instance
         summary = self._store.summary(instance.key)
         if instance.ver < summary.floor:
@@ -216,9 +212,22 @@ class Acceptor:
             assert after.promised >= before.promised, "a promise is never taken back"
             assert after.voted is None or after.voted.ballot <= after.promised
             if after.voted is not None and instance.ver > summary.top:
-                summary = summary._replace(top=instance.ver)
+                summary = Summary(instance.ver, summary.floor, summary.chosen)
             self._store.save(instance.key, summary, {instance.ver: after})
         return reply
+
+    def _look(self, request: Find | Scan | Turn | Status) -> Reply:
+        match request:
+            case Find(key, below):
+                return self._find(key, below)
+            case Scan(prefix, last):
+                return self._scan(prefix, last)
+            case Turn(key):
+                return self.known(key)
+            case Status():
+                return State(self._release, *self._store.statistics())
+            case _:
+                assert_never(request)
 
     def _compacted(self, key: str, summary: Summary) -> Compacted:
         latest = summary.chosen[-1]
@@ -259,7 +268,12 @@ class Acceptor:
         if below <= summary.floor and summary.chosen:
             return self._compacted(key, summary)
         # Above the top are promises at most, and these may be many.
-        found = self._store.below(key, min(below, summary.top + 1))
+        if below > summary.top:
+            if summary.top == NO_TOP:
+                return Found(NO_TOP, None, NO_TOP)
+            register = self._store.register(Instance(key, summary.top))
+            return Found(summary.top, register.sight, summary.top)
+        found = self._store.below(key, below)
         if found is None:
             return Found(NO_TOP, None, summary.top)
         ver, register = found

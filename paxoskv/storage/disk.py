@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -147,8 +147,8 @@ class DiskStore:
                 self._db = Rdict(str(path), options, {"default": options})
         failure, self._failure = self._failure, None
         # What was used lately, and what is saved but not yet written, by key.
-        self._summaries: Recent[str, Summary] = Recent(MAX_RECENT_BYTES, _size_of_summary)
-        self._registers: Recent[Instance, Register] = Recent(MAX_RECENT_BYTES, _size_of_register)
+        self._summaries: Recent[str, Summary] = Recent(MAX_RECENT_BYTES)
+        self._registers: Recent[Instance, Register] = Recent(MAX_RECENT_BYTES)
         self._unwritten = _Changes()
         self._being_written = _Changes()
         try:
@@ -216,7 +216,7 @@ class DiskStore:
             name = _summary_key(key)
             data = self._get(name)
             summary = UNHEARD if data is None else self._load_summary(name, data)
-            self._summaries.put(key, summary)
+            self._summaries.put(key, summary, _size_of_summary(summary))
         return summary
 
     def register(self, instance: Instance) -> Register:
@@ -230,7 +230,7 @@ class DiskStore:
             name = _register_key(*instance)
             data = self._get(name)
             register = BLANK if data is None else self._load_register(name, data)
-            self._registers.put(instance, register)
+            self._registers.put(instance, register, _size_of_register(register))
         return register
 
     def below(self, key: str, ver: int) -> tuple[int, Register] | None:
@@ -267,27 +267,30 @@ class DiskStore:
     def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Replace a summary and registers, and drop what is below the floor: all or nothing."""
         before = self.summary(key)
-        dropped = self._dropped(key, before.floor, summary.floor)
+        higher = summary.floor > before.floor
+        dropped = self._dropped(key, before.floor, summary.floor) if higher else ()
         with self._changing:
             changes = self._unwritten
             for ver, register in registers.items():
                 if ver >= summary.floor:
-                    changes.registers[Instance(key, ver)] = register
-                    changes.size += _size_of_register(register)
-                    self._registers.put(Instance(key, ver), register)
+                    instance, size = Instance(key, ver), _size_of_register(register)
+                    changes.registers[instance] = register
+                    changes.size += size
+                    self._registers.put(instance, register, size)
             for instance in dropped:
                 changes.registers[instance] = None
                 self._registers.forget(instance)
             if summary != before:
+                size = _size_of_summary(summary)
                 changes.summaries[key] = summary
-                changes.size += _size_of_summary(summary)
-                self._summaries.put(key, summary)
+                changes.size += size
+                self._summaries.put(key, summary, size)
                 self._count += before == UNHEARD
             self.saved += bool(registers or dropped or summary != before)
         if changes.size > MAX_UNWRITTEN_BYTES:
             self._write_out()
 
-    def _dropped(self, key: str, floor: int, higher: int) -> list[Instance]:
+    def _dropped(self, key: str, floor: int, higher: int) -> Sequence[Instance]:
         # Not a range delete: there is about one to drop per save, and range tombstones pile
         # up in every later read. The search begins at the old floor, above the tombstones.
         if floor + _FEW >= higher:
@@ -405,9 +408,10 @@ def _size_of_summary(summary: Summary) -> int:
 
 
 def _size_of_register(register: Register) -> int:
-    sight = register.sight
-    proposal = sight.proposal if isinstance(sight, Vote) else sight
-    return _OVERHEAD + len((proposal and proposal.value) or b"")
+    proposal = register.chosen
+    if proposal is None and register.voted is not None:
+        proposal = register.voted.proposal
+    return _OVERHEAD if proposal is None else _OVERHEAD + len(proposal.value or b"")
 
 
 def _owner(identity: Identity) -> bytes:
