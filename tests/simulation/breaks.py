@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-import paxoskv.client
+from paxoskv.identity import Ids
 from paxoskv.paxos import acceptor
 from paxoskv.paxos.acceptor import Acceptor, Register, Summary
 from paxoskv.paxos.messages import Commit, Noted, Prepare, Proposal, Report
@@ -84,17 +84,17 @@ def _a_promise_that_is_forgotten(right: Any) -> object:
     return broken
 
 
-@_breaks(paxoskv.client, "new_id")
+@_breaks(Ids, "new")
 def _the_same_ballots_for_all(right: Any) -> object:
-    return lambda: b"everybody's id :)"[:16]
+    return lambda self: b"everybody's id :)"[:16]
 
 
 @_breaks(Reader, "receive")
 def _a_get_that_believes_a_minority(right: Any) -> object:
-    def broken(self: Reader, who: bytes, reply: object) -> object:
+    def broken(self: Reader, who: bytes, reply: object, again: bool) -> object:
         if isinstance(reply, Report) and reply.voted is not None:
             return Done(reply.voted.proposal)
-        return right(self, who, reply)
+        return right(self, who, reply, again)
 
     return broken
 
