@@ -73,18 +73,23 @@ async def test_who_is_cancelled_in_line_gives_up_the_place_and_the_turn() -> Non
             assert first is not None
             waiting.cancel()
             await first.wait()
-        # One that is given the turn and cancelled in the same moment.
-        second, third = lines.enter("foo"), lines.enter("foo")
-        assert second is not None
-        assert third is not None
-        lines.written("foo")  # for "later"
-        await wait_all_tasks_blocked()
-        with trio.CancelScope() as given:
-            lines.written("foo")
-            given.cancel()
-            await second.wait()
-        await third.wait()
+        lines.written("foo")
     assert order == ["later"]
+
+
+async def test_a_turn_that_is_given_to_one_who_is_just_cancelled_goes_to_the_next() -> None:
+    lines = Lines()
+    assert lines.enter("foo") is None
+    first, second = lines.enter("foo"), lines.enter("foo")
+    assert first is not None
+    assert second is not None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.wait)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        lines.written("foo")  # it has not noticed yet
+    assert first.given.is_set()
+    assert second.given.is_set()
 
 
 async def test_lines_are_bounded_and_who_finds_no_room_goes_on(mock_clock: MockClock) -> None:

@@ -36,7 +36,10 @@ FAST: Final = "tests/test_fast.py"
 LINES: Final = "tests/test_lines.py"
 GAPS: Final = "tests/test_survivors.py"
 WORD: Final = f"tests/test_disk_before_word.py {GAPS} -k r1"
-STORE: Final = f"tests/test_storage.py {GAPS} -k 'r1_only or r1_what_is or r1_the_fl or r1_after or r9 or dropped'"
+STORE: Final = (
+    f"tests/test_storage.py {GAPS} "
+    "-k 'r1_only or r1_what_is or r1_the_fl or r1_after or r9 or dropped'"
+)
 DAMAGE: Final = "tests/test_storage.py -k wrong_length"
 IDENTITY: Final = f"{GAPS} tests/test_storage.py tests/test_directory.py -k r10"
 CALLS: Final = "tests/test_latest_calls.py -k 'not r6 and not scan'"
@@ -1216,7 +1219,8 @@ BREAKS: Final = (
         "What the disk never took is told after all, and a power cut undoes it.",
         "storage/disk.py",
         "        self._unwritten = _Changes()\n        self._being",
-        "        self._unwritten = getattr(self, '_being_written', _Changes())\n        self._being",
+        "        self._unwritten = getattr(self, '_being_written', _Changes())\n"
+        "        self._being",
         STORE,
     ),
     Break(
