@@ -21,6 +21,29 @@ _SETS: Final = [Set(0, b"x"), Set(0, b"y"), Set(0, b"z")]
 _PUTS: Final = [Put(b"x", remembered=0), Put(b"y", remembered=0)]
 _RACE: Final = [_fast(200), _fast(201)]
 
+TINY: Final[Mapping[str, Config]] = {
+    "two sets": Config(_SETS[:2], acceptors=2, attempts=1),
+    "a set and a get": Config([Set(0), Get(0)], acceptors=2, attempts=1),
+    "a set and a get of the latest": Config([Set(0), GetLatest()], acceptors=2, attempts=1),
+    "a set after another at ballot 0": Config([Set(0)], attempts=1, sent=_RACE[:1]),
+    "a fast put and a gap": Config(
+        [Put(remembered=0)], acceptors=2, fast=1, cast=[(0, "AB")], sent=[_fast(200, ver=2)]
+    ),
+    "a get of what is compacted": Config(
+        [Set(1), Get(0)], acceptors=2, attempts=1, keep=1, commits=True, cast=[(0, "AB")]
+    ),
+    "a fast put and a set with a gap": Config(
+        [Put(remembered=0), Set(2)],
+        acceptors=2,
+        attempts=1,
+        fast=1,
+        keep=1,
+        commits=True,
+        cast=[(0, "AB")],
+    ),
+}
+"""Explored without shortcuts as well."""
+
 SMALL: Final[Mapping[str, Config]] = {
     "two sets": Config(_SETS[:2], attempts=1),
     "a set and a get of the latest": Config([Set(0), GetLatest()], attempts=1),
@@ -38,9 +61,12 @@ SMALL: Final[Mapping[str, Config]] = {
     ),
     "a set after a race at ballot 0": Config([Set(0)], sent=_RACE),
     "a set after a race at ballot 0, four acceptors": Config([Set(0)], acceptors=4, sent=_RACE),
-    "two fast sets": Config(_SETS[:2], fast=1),
-    "a fast put and a set with a gap": Config(
-        [Put(remembered=0), Set(2)], attempts=1, fast=1, cast=[(0, "AB")]
+    "a fast set beside another": Config([Set(0)], attempts=3, fast=1, sent=_RACE[:1]),
+    "a fast put among what was left behind": Config(
+        [Put(remembered=0)], fast=1, cast=[(0, "ABC"), (2, "A")]
+    ),
+    "a fast put after an append that was left behind": Config(
+        [Put(remembered=0)], fast=1, cast=[(0, "ABC")], sent=[_fast(200, append=True, ver=1)]
     ),
 }
 """Explored in every run of the tests."""
@@ -72,7 +98,7 @@ LARGE: Final[Mapping[str, Config]] = {
     "a fast set and a get, four acceptors": Config([Set(0), Get(0)], acceptors=4, fast=1),
     "a fast set and a get": Config([Set(0), Get(0)], fast=1),
     "a fast set and a get of the latest": Config([Set(0), GetLatest()], fast=1),
-    "three fast sets": Config(_SETS, attempts=1, fast=1),
+    "two fast sets": Config(_SETS[:2], fast=1),
     "a fast put and a get of the latest": Config(
         [Put(remembered=0), GetLatest()], fast=1, cast=[(0, "AB")]
     ),

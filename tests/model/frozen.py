@@ -1,4 +1,8 @@
-"""Live objects as values: frozen to be compared, copied to be changed, with acceptors renamed."""
+"""Live objects as values: frozen to be compared, copied to be changed, with acceptors renamed.
+
+The objects are the machines of `paxoskv.paxos`. What they hold are values, which never change
+(messages are tuples); dicts and sets of values; and other objects.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +13,41 @@ from typing import Any, Final
 
 from paxoskv.paxos.quorums import Quorums
 
-_ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes, Quorums})
-"""What is never changed; a world has one ``Quorums``."""
+_ATOMS: Final = (type(None), bool, int, str, bytes, Enum, Quorums)
+"""What is a value, beside tuples of values; a world has one ``Quorums``."""
 
-_NOBODY: Final[Mapping[bytes, bytes]] = {}
+
+@cache
+def _is_value(kind: type) -> bool:
+    return issubclass(kind, (*_ATOMS, tuple))
+
+
+@cache
+def _slots(kind: type) -> tuple[str, ...]:
+    return tuple(name for each in kind.__mro__ for name in getattr(each, "__slots__", ()))
 
 
 def freeze(thing: Any) -> Hashable:
     """A hashable value that is equal for two objects in the same state, and only for these.
 
     Named tuples of different types with the same items are equal to each other; what they are
-    frozen to is not. Of the tuples in a tuple that need not be said: each place in a message
-    has one type, or two that are never equal, as a vote and a proposal are.
+    frozen to is not. Of what is in a tuple or in an object that need not be said: each place
+    there has one type, or two that are never equal, as a vote and a proposal are.
     """
     kind = type(thing)
-    if kind in _ATOMS:
-        return thing  # type: ignore[no-any-return]
-    if isinstance(thing, tuple):
-        return kind, thing
-    if kind is dict:
-        return frozenset([(key, freeze(value)) for key, value in thing.items()])
-    if kind is set:
-        return frozenset(thing)
-    if isinstance(thing, Enum):
-        return thing
-    return kind, *[freeze(value) for value in _attributes(thing).values()]
+    if _is_value(kind):
+        return (kind, thing) if isinstance(thing, tuple) else thing  # type: ignore[no-any-return]
+    frozen: list[Hashable] = [kind]
+    for value in _attributes(thing).values():
+        if _is_value(type(value)):
+            frozen.append(value)
+        elif isinstance(value, dict):
+            frozen.append(frozenset(value.items()))
+        elif isinstance(value, set):
+            frozen.append(frozenset(value))
+        else:
+            frozen.append(freeze(value))
+    return tuple(frozen)
 
 
 def marked(frozen: Hashable, name: bytes, others: frozenset[bytes]) -> Hashable:
@@ -49,33 +63,50 @@ def marked(frozen: Hashable, name: bytes, others: frozenset[bytes]) -> Hashable:
             return frozen
 
 
-def copied(thing: Any, names: Mapping[bytes, bytes] = _NOBODY) -> Any:
-    """A copy that can be changed, in which acceptors may have other names."""
-    return _copy(thing, names, {})
+def copied(thing: Any) -> Any:
+    """A copy that can be changed."""
+    return _copy(thing, {})
 
 
-def _copy(thing: Any, names: Mapping[bytes, bytes], done: dict[int, Any]) -> Any:
-    kind = type(thing)
-    if kind is bytes:
-        return names.get(thing, thing)
-    if kind in _ATOMS:
-        return thing
-    if isinstance(thing, tuple):
-        if not names:
-            return thing
-        items = [_copy(each, names, done) for each in thing]
-        return kind(*items) if hasattr(thing, "_fields") else tuple(items)
-    if kind is dict:
-        return {_copy(key, names, done): _copy(value, names, done) for key, value in thing.items()}
-    if kind is set:
-        return {_copy(each, names, done) for each in thing}
-    if isinstance(thing, Enum):
-        return thing
-    if id(thing) not in done:  # an object that is shared stays so
-        twin = done[id(thing)] = object.__new__(kind)
+def _copy(thing: Any, done: dict[int, Any]) -> Any:
+    twin = done.get(id(thing))  # an object that is shared stays so
+    if twin is None:
+        twin = done[id(thing)] = object.__new__(type(thing))
         for name, value in _attributes(thing).items():
-            object.__setattr__(twin, name, _copy(value, names, done))
-    return done[id(thing)]
+            if _is_value(type(value)):
+                new = value
+            elif isinstance(value, dict | set):
+                new = value.copy()
+            else:
+                new = _copy(value, done)
+            object.__setattr__(twin, name, new)
+    return twin
+
+
+def renamed(thing: Any, names: Mapping[bytes, bytes]) -> Any:
+    """A copy in which acceptors have other names."""
+    return _rename(copied(thing), names, set())
+
+
+def _rename(thing: Any, names: Mapping[bytes, bytes], done: set[int]) -> Any:
+    match thing:
+        case bytes():
+            return names.get(thing, thing)
+        case tuple():
+            items = [_rename(each, names, done) for each in thing]
+            return type(thing)(*items) if hasattr(thing, "_fields") else tuple(items)
+        case dict():
+            return {
+                _rename(key, names, done): _rename(value, names, done)
+                for key, value in thing.items()
+            }
+        case set():
+            return {_rename(each, names, done) for each in thing}
+    if not _is_value(type(thing)) and id(thing) not in done:
+        done.add(id(thing))
+        for name, value in _attributes(thing).items():
+            object.__setattr__(thing, name, _rename(value, names, done))
+    return thing
 
 
 def _attributes(thing: Any) -> dict[str, Any]:
@@ -85,8 +116,3 @@ def _attributes(thing: Any) -> dict[str, Any]:
         return thing.__dict__  # type: ignore[no-any-return]
     held = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
     return held | getattr(thing, "__dict__", {})
-
-
-@cache
-def _slots(kind: type) -> list[str]:
-    return [name for each in kind.__mro__ for name in getattr(each, "__slots__", ())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from paxoskv.paxos.messages import Compacted, Reply, Request
@@ -10,7 +10,7 @@ from paxoskv.paxos.operation import Done, Latest, Pause
 from paxoskv.paxos.quorums import Quorums
 
 from .calls import Call, machine
-from .frozen import copied, freeze, marked
+from .frozen import copied, freeze, marked, renamed
 from .kept import Kept
 from .violation import Violation
 
@@ -145,30 +145,27 @@ class Machines:
         seen = {start}
         waiting = [start]
         while waiting:
-            for heard in self._hear_next(waiting.pop(), told):
+            here = waiting.pop()
+            for next_ in self.audible(here, told):
+                heard = self.hear(here, *next_)
                 if isinstance(heard, int):
                     results[heard] = None
                 elif isinstance(heard, Move):
-                    moves[heard] = None
+                    if self.may(heard):
+                        moves[heard] = None
                 elif heard not in seen:
                     seen.add(heard)
                     waiting.append(heard)
         return Outcomes(tuple(moves), tuple(results))
 
-    def _hear_next(self, here: Hearing, told: tuple[int, ...]) -> Iterator[Heard]:
-        """What may come of the next reply that a call hears, or of the end of its pause."""
-        for acceptor, reply in self.audible(here, told):
-            heard = self.hear(here, acceptor, reply)
-            if not isinstance(heard, Move) or self._attempts[heard.machine] <= self._most:
-                yield heard
+    def may(self, move: Move) -> bool:
+        """Whether a call has not begun too many ballots by that."""
+        return self._attempts[move.machine] <= self._most
 
-    def audible(self, here: Hearing, told: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    def audible(self, here: Hearing, told: tuple[int, ...]) -> list[tuple[int, int]]:
         """What a call may hear next: an acceptor and its reply, or :data:`PAUSE_OVER`."""
-        for acceptor, replies in enumerate(told):
-            for reply in self._told[replies]:
-                yield acceptor, reply
-        if here.pausing:
-            yield PAUSE_OVER
+        next_ = [(k, reply) for k, replies in enumerate(told) for reply in self._told[replies]]
+        return [*next_, PAUSE_OVER] if here.pausing else next_
 
     def hear(self, here: Hearing, acceptor: int, reply: int) -> Heard:
         """What comes of a reply.
@@ -237,7 +234,7 @@ class Machines:
                 known = number
             else:
                 names = {self._names[old]: self._names[new] for new, old in enumerate(order)}
-                known = self._number(copied(live, names))
+                known = self._number(renamed(live, names))
             self._renamed[number, order] = known
         return known
 

@@ -13,8 +13,9 @@ from paxoskv.paxos.messages import Accept, AcceptorId, Proposal, Sight, Vote, Vo
 from paxoskv.paxos.proposer import Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 
-from .configs import LARGE, SMALL
+from .configs import LARGE, SMALL, TINY
 from .explore import explore
+from .plain import Plain, reached
 from .script import Script
 
 WORLDS = {**SMALL, **LARGE}
@@ -26,6 +27,12 @@ def test_every_state_keeps_the_rules(name: str) -> None:
     assert found.violation is None
     assert found.complete
     assert found.ended
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_nothing_is_missed_that_happens_without_the_shortcuts(name: str) -> None:
+    plain = Plain(TINY[name])
+    assert plain.reached() == reached(plain.world)
 
 
 def a_quorum_of_one(self: Quorums, n: int) -> None:

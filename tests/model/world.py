@@ -145,7 +145,7 @@ class World:
             if machine == GONE:
                 continue
             if machine == self._new[call]:
-                began = self._begin(call, state[2 * calls + 1])
+                began = self.begin(call, state[2 * calls + 1])
                 if began is not None:
                     yield from self._sends(columns, places, call, *began)
                 continue
@@ -165,13 +165,14 @@ class World:
         keys = [self._key(state[: len(self._new)], columns, k) for k in self._same]
         return [k for k in self._same if k == 0 or keys[k] != keys[k - 1]]
 
-    def _begin(self, call: int, chosen: int) -> Move | None:
+    def begin(self, call: int, chosen: int) -> Move | None:
+        """How a call begins, if it can: a client remembers only what was chosen."""
         what = self.config.calls[call]
         known = None
         if isinstance(what, Put | Update) and what.remembered is not None:
             proposal = dict(self.choices[chosen]).get(what.remembered)
             if proposal is None:
-                return None  # a client remembers only what was chosen
+                return None
             known = Latest(what.remembered, proposal)
         return self.machines.begin(call, what, known)
 
