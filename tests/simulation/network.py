@@ -303,6 +303,7 @@ class Stream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive some of what has arrived, or b"" at the end."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
         while True:
             self._check_open()
             if self.arrived:
@@ -310,6 +311,7 @@ class Stream(trio.abc.Stream):
             if self._ended:
                 return b""
             await self._readable.park()
+            waited = True
         size = len(self.arrived)
         if self._network.rng.random() < self._network.weather.crumbs:
             size = self._network.rng.randint(1, size)
@@ -317,7 +319,8 @@ class Stream(trio.abc.Stream):
         data = bytes(self.arrived[:size])
         del self.arrived[:size]
         self.incoming.source.writable.unpark_all()
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if not waited:  # as trio does: whoever has waited need not let others go first
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return data
 
     async def aclose(self) -> None:
@@ -435,9 +438,9 @@ class Listener(trio.abc.Listener[Stream]):
 
     async def accept(self) -> Stream:
         """Wait for somebody who connects."""
+        await trio.lowlevel.checkpoint()
         while not self._waiting:
             await self._arrived.park()
-        await trio.lowlevel.checkpoint()
         return self._waiting.popleft()
 
     async def aclose(self) -> None:

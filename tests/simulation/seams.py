@@ -39,8 +39,7 @@ def simulated(network: Network, seed: str) -> Iterator[None]:
     async def run_sync(function: Callable[[], None]) -> None:
         store = function.__self__  # type: ignore[attr-defined]
         assert isinstance(store, Store), "only a flush goes to a thread"
-        with trio.CancelScope(shield=True):
-            await store.flush_in_time()
+        await store.flush_in_time()
 
     ids = random.Random(f"{seed} ids")
     jitter = random.Random(f"{seed} jitter of catching up")
