@@ -59,13 +59,18 @@ class Network:
         rng: where latencies come from.
         weather: how it is unless something makes it worse.
         trace: takes note of what is sent and lost.
+        yields: whether a task that has sent lets others go first, as in trio. It is a third of
+            all that the scheduler does, and not needed in each world.
     """
 
-    def __init__(self, clock: Clock, rng: Random, weather: Weather, trace: Trace) -> None:
+    def __init__(
+        self, clock: Clock, rng: Random, weather: Weather, trace: Trace, yields: bool
+    ) -> None:
         self.clock = clock
         self.rng = rng
         self.fair = self.weather = weather
         self.trace = trace
+        self.yields = yields
         self._listeners: dict[Address, Listener] = {}
         self._streams: dict[Stream, None] = {}  # whose owners live
         self._dark: set[str] = set()  # hosts without power
@@ -294,7 +299,8 @@ class Stream(trio.abc.Stream):
                 await self.writable.park()
         finally:
             self._sending = False
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if self._network.yields:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Part of the interface; not used."""

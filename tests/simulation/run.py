@@ -35,7 +35,7 @@ SECONDS = 30.0
 CALM = 2.0
 """How long the clients go on when nothing fails any more."""
 
-MIN_CALLS = 88
+MIN_CALLS = 90
 """How many calls there are before the last ones, if the clients get to make them in time."""
 
 
@@ -90,10 +90,12 @@ class _World:
             spike=rng.choice((0.05, 0.5, 2.0)),
             crumbs=rng.choice((0.0, 0.1)),
         )
-        self.network = Network(clock, Random(f"{seed} network"), weather, self.trace)
+        self.network = Network(
+            clock, Random(f"{seed} network"), weather, self.trace, yields=rng.random() < 0.25
+        )
         self._seconds = seconds
         self._n = rng.choice((3, 3, 3, 4, 5))
-        self._keep = rng.choice((1, 2, 4, 16))
+        self._keep = rng.choice((1, 2, 4, 8))
         self._flush_time = rng.choice((0.0, 0.0005, 0.005))
         self.calls = Calls(self.trace)
         self._observer = Observer(self._n, self.calls.order.__next__, self.trace.note)

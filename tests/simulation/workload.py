@@ -25,13 +25,13 @@ SAME = ("same", 1, True, None)
 PATIENCE = 20.0
 """How long a call may take when nothing fails any more, in seconds."""
 
-CALLS = 90
+CALLS = 80
 """How many calls the clients aim at while things fail."""
 
 BURST_SECONDS, BURST_CALLS = 0.1, 12
 """How long a burst may be, and how many calls it may have."""
 
-CONTENDED = 2
+CONTENDED = 3
 """How often each client writes the key that all write at the end."""
 
 
@@ -68,7 +68,7 @@ class Workload:
         self.calls = calls
         self.timeout = rng.choice((0.5, 2.0, 5.0, 5.0, math.inf))
         self.cancels = rng.choice((0.0, 0.05, 0.2))  # how many of the calls are cancelled
-        self.sessions = rng.choice((2.0, 10.0, 100.0))  # how long a client lives
+        self.sessions = rng.choice((4.0, 15.0, 100.0))  # how long a client lives
         self.tasks = rng.choice((1, 2, 3))  # of one client
         self.weights = [rng.choice((0, 1, 1, 3)) for _ in KINDS]
         if not any(self.weights):
@@ -79,15 +79,17 @@ class Workload:
         self._duration = duration
         self._keep = keep
         self._burst_ends = 0.0
-        self._burst_calls = 0  # that are left
+        self._burst_calls = 0  # that are left in this burst
+        self._all_bursts = CALLS // 2  # that are left in all bursts
         self._clients = [_Client(self, host) for host in self.hosts]
 
     def burst(self, seconds: float) -> None:
         """Let all clients write the same key, without a pause."""
         self.focus = self.rng.choice(self.keys)
         self._burst_ends = trio.current_time() + min(seconds, BURST_SECONDS)
-        self._burst_calls = min(BURST_CALLS, CALLS - len(self.calls.all))
-        self.alarm.unpark_all()
+        self._burst_calls = min(BURST_CALLS, self._all_bursts)
+        if self._burst_calls:
+            self.alarm.unpark_all()
 
     @property
     def stopped(self) -> bool:
@@ -103,6 +105,7 @@ class Workload:
     def count_burst(self) -> None:
         """One call of the burst is made."""
         self._burst_calls -= 1
+        self._all_bursts -= 1
 
     @property
     def pause(self) -> float:
