@@ -20,6 +20,7 @@ def main(seeds: int, first: int, seed: int | None, seconds: float, trace: bool) 
     """Simulate clusters and their clients, and check all that they did. One seed is one run."""
     chosen = range(first, first + seeds) if seed is None else [seed]
     began = told = time.monotonic()
+    used = time.process_time()
     calls, simulated, failed = 0, 0.0, 0
     fewest = None
     for done, each in enumerate(chosen, start=1):
@@ -39,7 +40,8 @@ def main(seeds: int, first: int, seed: int | None, seconds: float, trace: bool) 
             click.echo(
                 f"{done} of {len(chosen)} seeds, {failed} failed: {calls} calls, at least {fewest} "
                 f"each; {simulated:.0f} simulated seconds in {now - began:.1f} s; "
-                f"{60 * done / (now - began):.0f} seeds a minute",
+                f"{60 * done / (now - began):.0f} seeds a minute, "
+                f"{60 * done / (time.process_time() - used):.0f} a minute of the processor",
                 err=True,
             )
         if len(chosen) == 1:

@@ -28,6 +28,7 @@ class Calls:
         all: the calls.
         bad: what no call may ever raise, for people.
         maybes: what those raised of which nobody knows whether they wrote.
+        dropped: those of which nobody knows because others have written so much since.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -35,6 +36,7 @@ class Calls:
         self.all: list[Operation] = []
         self.bad: list[str] = []
         self.maybes: dict[tuple[str, int], Unavailable] = {}
+        self.dropped: set[tuple[str, int]] = set()
         self._trace = trace
 
     def begin(
@@ -68,6 +70,8 @@ class Calls:
             call.outcome = Outcome.UNKNOWN if told else Outcome.FAILED
             if told and call.call in WRITES:
                 self.maybes[call.client, call.id] = error
+            if "was dropped while it was being written" in str(error):
+                self.dropped.add((call.client, call.id))
         except Exception as error:
             self.bad.append(f"{call} raised {error!r}")
             raise

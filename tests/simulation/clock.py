@@ -15,6 +15,10 @@ MAX_IDLE = 1000
 """How many times trio may look for what wakes it when there is nothing in the world."""
 
 
+IDLE = 1e-3
+"""How long it really waits for that each time, in seconds."""
+
+
 class Clock(trio.abc.Clock):
     """A clock, and the calendar of what the world has in store.
 
@@ -60,7 +64,7 @@ class Clock(trio.abc.Clock):
             # When a run ends, trio wakes itself by a socket of its own: let it look at that.
             self._idle += 1
             assert self._idle < MAX_IDLE, "all tasks wait, and for nothing"
-            return 0.0
+            return IDLE
         self._idle = 0
         self.now = max(self.now, due)
         while calendar and calendar[0][0] <= self.now:

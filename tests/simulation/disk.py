@@ -12,6 +12,8 @@ from paxoskv.errors import StoreError
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.storage.memory import MemoryStore
 
+from .clock import Clock
+
 
 class Save(NamedTuple):
     """The arguments of one :meth:`Store.save`."""
@@ -25,6 +27,7 @@ class Disk:
     """What one acceptor has on disk, whatever becomes of its process.
 
     Args:
+        clock: of the world.
         rng: where it is drawn from how long a flush takes, and what a crash leaves.
         flush_time: how long one usually takes, on average.
         on_durable: is told of each save, in order, once it cannot be lost any more.
@@ -34,7 +37,10 @@ class Disk:
         full: whether flushes fail, and mostly saves.
     """
 
-    def __init__(self, rng: Random, flush_time: float, on_durable: Callable[[Save], None]) -> None:
+    def __init__(
+        self, clock: Clock, rng: Random, flush_time: float, on_durable: Callable[[Save], None]
+    ) -> None:
+        self.clock = clock
         self.rng = rng
         self.usual_flush_time = self.flush_time = flush_time
         self.full = False
@@ -70,7 +76,8 @@ class Store(MemoryStore):
         self._disk = disk
         self._unflushed: list[Save] = []
         self._failure: StoreError | None = None
-        self._crashed = trio.Event()
+        self._crashed = False
+        self._flusher: trio.lowlevel.Task | None = None  # waits for the disk
         self._read()
 
     def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
@@ -87,15 +94,17 @@ class Store(MemoryStore):
         raise AssertionError("a flush must take simulated time")
 
     async def flush_in_time(self) -> None:
-        """Make durable what is saved by now. It takes a while, and others save meanwhile."""
+        """Make durable what is saved by now. It takes a while, and others save meanwhile.
+
+        As a thread is, it is never cancelled; but a crash ends it at once.
+        """
         self._check()
-        await trio.lowlevel.cancel_shielded_checkpoint()
         disk = self._disk
         saved, count = self.saved, len(self._unflushed)
-        if disk.flush_time:
-            # A crash ends it at once, for the process that waits is no more.
-            with trio.move_on_after(disk.rng.expovariate(1.0) * disk.flush_time):
-                await self._crashed.wait()
+        assert self._flusher is None, "two flushes at a time"
+        self._flusher = trio.lowlevel.current_task()
+        disk.clock.after(disk.rng.expovariate(1.0) * disk.flush_time, self._wake)
+        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         self._check()
         if disk.full:
             raise self._fail()
@@ -104,7 +113,7 @@ class Store(MemoryStore):
 
     def reload(self) -> None:
         """After a failure: forget what is in memory, and read the disk again."""
-        if self._crashed.is_set() or self._disk.full:
+        if self._crashed or self._disk.full:
             raise StoreError("no space left on device")
         self._tear()
         self._failure = None
@@ -115,7 +124,13 @@ class Store(MemoryStore):
         """The process ends: of what was not flushed the disk has a part, or nothing."""
         self._tear()
         self._failure = StoreError("the process is no more")
-        self._crashed.set()
+        self._crashed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            trio.lowlevel.reschedule(flusher)
 
     def _read(self) -> None:
         durable = self._disk.durable()

@@ -97,6 +97,6 @@ def make_machines(
     for identity in identities:
         name = identity.address.host
         rng = Random(f"{seed} disk of {name}")
-        disk = Disk(rng, flush_time, partial(observer.watch, name))
+        disk = Disk(network.clock, rng, flush_time, partial(observer.watch, name))
         machines.append(Machine(identity, keep, network, disk))
     return machines

@@ -61,7 +61,7 @@ class Nemesis:
             self._burst,
         ]
         self._kinds = [each for each in kinds if rng.random() < 0.6] or kinds
-        self._every = rng.choice((0.15, 0.5, 1.0, 3.0))  # seconds between faults
+        self._every = rng.choice((0.3, 0.7, 1.5, 3.0))  # seconds between faults
         self._length = rng.choice((0.3, 1.0, 3.0))  # seconds that one lasts
         self._mends: dict[Mend, str] = {}
 

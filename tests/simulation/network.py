@@ -59,13 +59,18 @@ class Network:
         rng: where latencies come from.
         weather: how it is unless something makes it worse.
         trace: takes note of what is sent and lost.
+        yields: whether a task that has sent lets others go first, as in trio. It is a third of
+            all that the scheduler does, and not needed in each world.
     """
 
-    def __init__(self, clock: Clock, rng: Random, weather: Weather, trace: Trace) -> None:
+    def __init__(
+        self, clock: Clock, rng: Random, weather: Weather, trace: Trace, yields: bool
+    ) -> None:
         self.clock = clock
         self.rng = rng
         self.fair = self.weather = weather
         self.trace = trace
+        self.yields = yields
         self._listeners: dict[Address, Listener] = {}
         self._streams: dict[Stream, None] = {}  # whose owners live
         self._dark: set[str] = set()  # hosts without power
@@ -294,7 +299,8 @@ class Stream(trio.abc.Stream):
                 await self.writable.park()
         finally:
             self._sending = False
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if self._network.yields:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Part of the interface; not used."""
@@ -303,6 +309,7 @@ class Stream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive some of what has arrived, or b"" at the end."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
         while True:
             self._check_open()
             if self.arrived:
@@ -310,6 +317,7 @@ class Stream(trio.abc.Stream):
             if self._ended:
                 return b""
             await self._readable.park()
+            waited = True
         size = len(self.arrived)
         if self._network.rng.random() < self._network.weather.crumbs:
             size = self._network.rng.randint(1, size)
@@ -317,7 +325,8 @@ class Stream(trio.abc.Stream):
         data = bytes(self.arrived[:size])
         del self.arrived[:size]
         self.incoming.source.writable.unpark_all()
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if not waited:  # as trio does: whoever has waited need not let others go first
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return data
 
     async def aclose(self) -> None:
@@ -435,9 +444,9 @@ class Listener(trio.abc.Listener[Stream]):
 
     async def accept(self) -> Stream:
         """Wait for somebody who connects."""
+        await trio.lowlevel.checkpoint()
         while not self._waiting:
             await self._arrived.park()
-        await trio.lowlevel.checkpoint()
         return self._waiting.popleft()
 
     async def aclose(self) -> None:
