@@ -70,7 +70,7 @@ class Calls:
             call.outcome = Outcome.UNKNOWN if told else Outcome.FAILED
             if told and call.call in WRITES:
                 self.maybes[call.client, call.id] = error
-            if "was dropped while it was being written" in str(error):
+            if "later versions came about while" in str(error):
                 self.dropped.add((call.client, call.id))
         except Exception as error:
             self.bad.append(f"{call} raised {error!r}")
