@@ -1,0 +1,89 @@
+"""``python -m bench``: what paxoskv costs, beside what a user would pick instead."""
+
+from __future__ import annotations
+
+import time
+
+import click
+import trio
+
+from . import report
+from .machine import describe, sentence
+from .systems import System
+from .systems.etcd import Etcd
+from .systems.floor import Floor
+from .systems.paxoskv import PaxosKV
+from .systems.pysyncobj import PySyncObj
+from .workloads import QUICK, WORKLOADS, Record, Scale
+
+
+def systems() -> list[System]:
+    """What there is to measure here; says what is missing."""
+    found: list[System] = []
+    everything: list[System] = [
+        PaxosKV(),
+        PaxosKV(durable=False),
+        Etcd(),
+        PySyncObj(),
+        Floor(),
+    ]
+    for system in everything:
+        if missing := system.missing():
+            click.echo(missing, err=True)
+        else:
+            found.append(system)
+    return found
+
+
+async def measure(scale: Scale, only: tuple[str, ...], found: list[System]) -> list[Record]:
+    """Do the workloads, and say what comes out, record by record."""
+    records: list[Record] = []
+    began = time.monotonic()
+    for name, workload in WORKLOADS.items():
+        if only and name not in only:
+            continue
+        async for record in workload(scale, found):
+            records.append(record)
+            elapsed = time.monotonic() - began
+            click.echo(f"{elapsed:5.0f} s  {report.line(record)}", err=True)
+    return records
+
+
+def _run(scale: Scale, only: tuple[str, ...]) -> None:
+    machine = describe()
+    click.echo(sentence(machine), err=True)
+    records = trio.run(measure, scale, only, systems())
+    path = report.save(machine, records)
+    click.echo(report.tables(records))
+    click.echo(f"results: {path}", err=True)
+
+
+_only = click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(WORKLOADS)),
+    help="Only this workload; may be given several times.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure paxoskv beside etcd, PySyncObj, and the floor of this machine."""
+
+
+@main.command()
+@_only
+def quick(only: tuple[str, ...]) -> None:
+    """Everything that fits in two minutes."""
+    _run(QUICK, only)
+
+
+@main.command()
+@_only
+def full(only: tuple[str, ...]) -> None:
+    """Everything, in about twelve minutes."""
+    _run(Scale(), only)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")
