@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import click
 import trio
@@ -35,8 +37,10 @@ def systems() -> list[System]:
     return found
 
 
-async def measure(scale: Scale, only: tuple[str, ...], found: list[System]) -> list[Record]:
-    """Do the workloads, and say what comes out, record by record."""
+async def measure(
+    scale: Scale, only: tuple[str, ...], found: list[System], save: Callable[[list[Record]], None]
+) -> list[Record]:
+    """Do the workloads, say what comes out, record by record, and save after each workload."""
     records: list[Record] = []
     began = time.monotonic()
     for name, workload in WORKLOADS.items():
@@ -46,14 +50,16 @@ async def measure(scale: Scale, only: tuple[str, ...], found: list[System]) -> l
             records.append(record)
             elapsed = time.monotonic() - began
             click.echo(f"{elapsed:5.0f} s  {report.line(record)}", err=True)
+        save(records)
     return records
 
 
 def _run(scale: Scale, only: tuple[str, ...]) -> None:
     machine = describe()
     click.echo(sentence(machine), err=True)
-    records = trio.run(measure, scale, only, systems())
-    path = report.save(machine, records)
+    path = report.new_result()
+    save = partial(report.save, path, machine)
+    records = trio.run(measure, scale, only, systems(), save)
     click.echo(report.tables(records))
     click.echo(f"results: {path}", err=True)
 
@@ -74,7 +80,7 @@ def main() -> None:
 @main.command()
 @_only
 def quick(only: tuple[str, ...]) -> None:
-    """Everything that fits in two minutes."""
+    """Everything, briefly: in two minutes."""
     _run(QUICK, only)
 
 

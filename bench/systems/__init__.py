@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,10 +21,12 @@ class Cluster(Protocol):
     Attributes:
         name: of the system.
         processes: of the members, in order.
+        directories: where each member keeps what it has on disk.
     """
 
     name: str
     processes: list[trio.Process]
+    directories: list[Path]
 
     def client(self, load: Load) -> list[str]:
         """The command of a client process, without the options of the load."""
@@ -38,16 +39,28 @@ class Cluster(Protocol):
         """The member whose end hurts most: the leader, if there is one."""
 
 
+class Restartable(Cluster, Protocol):
+    """A cluster whose members can be started anew."""
+
+    async def start_again(self, member: int) -> None:
+        """Start a member that was killed anew on what it has on disk."""
+
+    async def wait(self, keys: int) -> None:
+        """Wait until every member answers, and has what was written; with so many keys."""
+
+
 class System(Protocol):
     """A store, or a floor, that can be measured.
 
     Attributes:
         name: as tables and pictures show it.
         operations: what its clients can do.
+        restartable: whether its clusters are :class:`Restartable`.
     """
 
     name: str
     operations: frozenset[str]
+    restartable: bool
 
     def missing(self) -> str:
         """What is missing here and how to get it, in one line; "" if all is there."""
@@ -59,8 +72,9 @@ class System(Protocol):
 class Processes:
     """The members of a cluster as processes."""
 
-    def __init__(self, processes: list[trio.Process]) -> None:
+    def __init__(self, processes: list[trio.Process], directories: Sequence[Path] = ()) -> None:
         self.processes = processes
+        self.directories = list(directories)
 
     @property
     def pids(self) -> list[int]:
@@ -70,10 +84,6 @@ class Processes:
     async def victim(self) -> int:
         """The first: all are alike."""
         return 0
-
-    def signal(self, member: int, number: signal.Signals) -> None:
-        """Send a member a signal."""
-        self.processes[member].send_signal(number)
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ SOURCE = Path(__file__).parents[1] / "peers" / "etcd_load"
 BUILT = Path(__file__).parents[1] / "results" / "etcd-load"
 GOPATH = Path("/usr/share/gocode")
 START_TIMEOUT = 30.0
+BUILDS_WITH = "golang-go golang-etcd-server-dev"
 
 
 class EtcdCluster(Processes):
@@ -31,14 +32,19 @@ class EtcdCluster(Processes):
     def __init__(
         self, processes: list[trio.Process], urls: list[str], commands: list[list[str]], log: Path
     ) -> None:
-        super().__init__(processes)
+        super().__init__(processes, [log.parent / str(number) for number in range(len(urls))])
         self.urls = urls
         self._commands = commands
         self._log = log
 
-    def client(self, load: Load) -> list[str]:  # noqa: ARG002 - the same for any
+    def client(self, load: Load) -> list[str]:
         """The client in Go."""
-        return [str(BUILT), f"--addresses={','.join(self.urls)}"]
+        running = [
+            url
+            for url, process in zip(self.urls, self.processes, strict=True)
+            if process.poll() is None
+        ]
+        return [str(BUILT), f"--addresses={','.join(running)}"]
 
     async def victim(self) -> int:
         """The leader."""
@@ -48,10 +54,10 @@ class EtcdCluster(Processes):
         raise RuntimeError("etcd has no leader")
 
     async def start_again(self, member: int) -> None:
-        """Start a member that has ended anew, and wait until it is as far as the others."""
+        """Start a member that has ended anew."""
         self.processes[member] = await start_process(self._commands[member], self._log)
 
-    async def wait(self) -> None:
+    async def wait(self, keys: int = 0) -> None:
         """Wait until all members answer, know a leader, and have applied the same."""
         with trio.fail_after(START_TIMEOUT * 4):
             while True:
@@ -59,10 +65,10 @@ class EtcdCluster(Processes):
                     statuses = await self._status()
                 except (subprocess.CalledProcessError, json.JSONDecodeError):
                     statuses = []
-                applied = {status["raftAppliedIndex"] for status in statuses}
-                if len(statuses) == len(self.urls) and len(applied) == 1:
-                    if all(status["leader"] for status in statuses):
-                        return
+                applied = {status.get("raftAppliedIndex") for status in statuses}
+                led = sum(bool(status.get("leader")) for status in statuses)
+                if led == len(self.urls) and len(applied) == 1:
+                    return
                 await trio.sleep(0.1)
 
     async def _status(self) -> list[dict[str, Any]]:
@@ -84,6 +90,7 @@ class Etcd:
 
     name = "etcd"
     operations = frozenset({"set", "put", "get", "version", "duel"})
+    restartable = True
 
     def missing(self) -> str:
         """What is missing; builds the client if it can."""
@@ -92,7 +99,7 @@ class Etcd:
         if _is_built():
             return ""
         if not shutil.which("go") or not (GOPATH / "src/go.etcd.io/etcd/clientv3").exists():
-            return "etcd is skipped, its client needs: apt-get install golang-go golang-etcd-server-dev"
+            return f"etcd is skipped, its client needs: apt-get install {BUILDS_WITH}"
         BUILT.parent.mkdir(exist_ok=True)
         done = subprocess.run(
             ["go", "build", "-o", str(BUILT), "."],  # noqa: S607 - the go on PATH
@@ -131,7 +138,7 @@ class Etcd:
                 for number in range(members)
             ]
             for command in commands:
-                processes.append(await start_process(command, scratch / "log"))  # noqa: PERF401
+                processes.append(await start_process(command, scratch / "log"))
             running = EtcdCluster(processes, clients, commands, scratch / "log")
             await running.wait()
             yield running

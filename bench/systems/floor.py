@@ -25,7 +25,7 @@ class FloorCluster(Processes):
         super().__init__(processes)
         self._addresses = addresses
 
-    def client(self, load: Load) -> list[str]:  # noqa: ARG002 - the same for any
+    def client(self, load: Load) -> list[str]:
         """The client over plain sockets."""
         addresses = ",".join(self._addresses)
         return [sys.executable, "-m", "bench.peers.floor_load", f"--addresses={addresses}"]
@@ -36,6 +36,7 @@ class Floor:
 
     name = "floor"
     operations = frozenset({"put", "get"})
+    restartable = False
 
     def missing(self) -> str:
         """Nothing."""

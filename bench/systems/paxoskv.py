@@ -6,6 +6,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import trio
+
+from paxoskv.status import cluster_status
+
 from ..cluster import Acceptor, acceptor_processes
 from ..load import Load
 from . import Processes
@@ -17,7 +21,10 @@ class PaxosKVCluster(Processes):
     """Acceptors in processes of their own."""
 
     def __init__(self, name: str, acceptors: list[Acceptor]) -> None:
-        super().__init__([acceptor.process for acceptor in acceptors])
+        super().__init__(
+            [acceptor.process for acceptor in acceptors],
+            [acceptor.directory for acceptor in acceptors],
+        )
         self.name = name
         self.acceptors = acceptors
 
@@ -26,7 +33,7 @@ class PaxosKVCluster(Processes):
         """Where the acceptors listen."""
         return [acceptor.address for acceptor in self.acceptors]
 
-    def client(self, load: Load) -> list[str]:  # noqa: ARG002 - the same for any
+    def client(self, load: Load) -> list[str]:
         """The worker."""
         addresses = ",".join(self.addresses)
         return [sys.executable, "-m", "bench.worker", f"--addresses={addresses}"]
@@ -36,6 +43,15 @@ class PaxosKVCluster(Processes):
         self.acceptors[member] = await self.acceptors[member].start_again()
         self.processes[member] = self.acceptors[member].process
 
+    async def wait(self, keys: int) -> None:
+        """Wait until every acceptor answers, and knows so many keys."""
+        with trio.fail_after(600):
+            while True:
+                status = await cluster_status(self.addresses, 10)
+                if all(not each.problem and each.keys >= keys for each in status.acceptors):
+                    return
+                await trio.sleep(0.1)
+
 
 class PaxosKV:
     """paxoskv, durable or in memory."""
@@ -44,6 +60,7 @@ class PaxosKV:
 
     def __init__(self, *, durable: bool = True) -> None:
         self.name = "paxoskv" if durable else "paxoskv, in memory"
+        self.restartable = durable
         self._options = () if durable else ("--memory",)
 
     def missing(self) -> str:

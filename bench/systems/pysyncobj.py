@@ -27,7 +27,7 @@ class PySyncObjCluster(Processes):
         self._addresses = addresses
         self._directories = directories
 
-    def client(self, load: Load) -> list[str]:  # noqa: ARG002 - the same for any
+    def client(self, load: Load) -> list[str]:
         """A node without a vote, whose commands go to the leader."""
         addresses = ",".join(self._addresses)
         return [sys.executable, "-m", "bench.peers.pysyncobj_load", f"--addresses={addresses}"]
@@ -43,6 +43,7 @@ class PySyncObj:
 
     name = "PySyncObj"
     operations = frozenset({"put", "get", "duel"})
+    restartable = False
 
     def missing(self) -> str:
         """How to get it, if it is not there."""

@@ -18,9 +18,14 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/clientv3"
+	"go.uber.org/zap"
 )
 
-const callTimeout = 5 * time.Second
+// A call that is given up is made again. etcd never answers what a lost leader had not yet
+// done, so that without this a caller would wait for long, whatever the cluster does.
+const callTimeout = time.Second
+
+const connectTimeout = 10 * time.Second
 const pauseAfterError = 20 * time.Millisecond
 
 var (
@@ -135,10 +140,12 @@ func main() {
 	value := strings.Repeat("v", *size)
 	all := make([]*caller, *callers)
 	var clients []*clientv3.Client
+	quiet := zap.NewProductionConfig()
+	quiet.Level.SetLevel(zap.FatalLevel)
 	for i := range all {
 		// A connection to each member, shared by the callers; duellists have one of their own.
 		if i < len(list) || *operation == "duel" {
-			config := clientv3.Config{Endpoints: []string{list[i%len(list)]}, DialTimeout: callTimeout}
+			config := clientv3.Config{Endpoints: []string{list[i%len(list)]}, DialTimeout: connectTimeout, LogConfig: &quiet}
 			client, err := clientv3.New(config)
 			if err != nil {
 				fail(err)
@@ -146,7 +153,7 @@ func main() {
 			clients = append(clients, client)
 		}
 		all[i] = &caller{client: clients[i%len(clients)], own: fmt.Sprintf("%s-%d", *name, i), number: i, revision: -1}
-		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 		if *operation == "get" || *operation == "version" {
 			r, err := all[i].client.Put(ctx, all[i].own, value)
 			if err != nil {
