@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import click
 import trio
 
-from . import report
+from . import pictures, report
 from .machine import describe, sentence
 from .systems import System
 from .systems.etcd import Etcd
@@ -17,6 +19,9 @@ from .systems.floor import Floor
 from .systems.paxoskv import PaxosKV
 from .systems.pysyncobj import PySyncObj
 from .workloads import QUICK, WORKLOADS, Record, Scale
+
+DOCS = Path(__file__).parents[1] / "docs" / "pictures"
+"""Where the README's pictures are."""
 
 
 def systems() -> list[System]:
@@ -62,6 +67,11 @@ def _run(scale: Scale, only: tuple[str, ...]) -> None:
     records = trio.run(measure, scale, only, systems(), save)
     click.echo(report.tables(records))
     click.echo(f"results: {path}", err=True)
+    if find_spec("matplotlib") is None:
+        click.echo("no pictures: pip install matplotlib", err=True)
+        return
+    for file in pictures.draw(records, path.with_suffix("")):
+        click.echo(f"picture: {file}", err=True)
 
 
 _only = click.option(
@@ -89,6 +99,20 @@ def quick(only: tuple[str, ...]) -> None:
 def full(only: tuple[str, ...]) -> None:
     """Everything, in about twelve minutes."""
     _run(Scale(), only)
+
+
+@main.command()
+@click.option("--result", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--pictures", "directory", type=click.Path(path_type=Path), default=DOCS)
+def readme(result: Path | None, directory: Path) -> None:
+    """The README's table, and its two pictures, from the newest RESULT."""
+    result = result or report.newest()
+    if result is None:
+        raise click.ClickException("there is no result yet: python -m bench full")
+    machine, records = report.load(result)
+    click.echo(report.summary(machine, records))
+    for file in pictures.draw(records, directory, ("duel", "throughput")):
+        click.echo(f"picture: {file}", err=True)
 
 
 if __name__ == "__main__":

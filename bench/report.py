@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from .machine import sentence
 from .statistics import spread
 
 Record: TypeAlias = dict[str, Any]
@@ -31,6 +32,12 @@ def save(path: Path, machine: dict[str, str], records: Sequence[Record]) -> None
     new = path.with_suffix(".new")
     new.write_text(json.dumps({"machine": machine, "records": list(records)}))
     new.replace(path)
+
+
+def load(path: Path) -> tuple[dict[str, str], list[Record]]:
+    """The machine and the records of a result."""
+    result = json.loads(path.read_text())
+    return result["machine"], result["records"]
 
 
 def newest(results: Path = RESULTS) -> Path | None:
@@ -112,6 +119,83 @@ COSTS = {
 """What a call costs besides time."""
 
 
+SUMMARY: dict[str, tuple[dict[str, Any], str, str]] = {
+    "one durable put, median": (
+        {"workload": "latency", "operation": "put"},
+        "median",
+        "{:,.2f} ms",
+    ),
+    "durable puts, 64 callers": (
+        {"workload": "throughput", "operation": "put", "callers": 64, "processes": 1},
+        "rate",
+        "{:,.0f}/s",
+    ),
+    "durable puts, 256 callers": (
+        {"workload": "throughput", "operation": "put", "callers": 256, "processes": 1},
+        "rate",
+        "{:,.0f}/s",
+    ),
+    "get the latest, median": (
+        {"workload": "latency", "operation": "get"},
+        "median",
+        "{:,.2f} ms",
+    ),
+    "get the latest, 64 callers": (
+        {"workload": "throughput", "operation": "get", "callers": 64, "processes": 1},
+        "rate",
+        "{:,.0f}/s",
+    ),
+    "one key, one writer": (
+        {"workload": "duel", "callers": 1},
+        "rate",
+        "{:,.0f} versions/s",
+    ),
+    "one key, 16 duelling writers": (
+        {"workload": "duel", "callers": 16},
+        "rate",
+        "{:,.0f} versions/s",
+    ),
+    "a member killed: longest write gap": (
+        {"workload": "failover", "event": "kill"},
+        "gap",
+        "{:,.0f} ms",
+    ),
+    "a member stopped: longest write gap": (
+        {"workload": "failover", "event": "stop"},
+        "gap",
+        "{:,.0f} ms",
+    ),
+}
+"""The rows of the README's table: which records, their field, and how it is written."""
+
+SUMMARY_SYSTEMS = (OURS, PEER, "PySyncObj", FLOOR)
+
+
+def summary(machine: dict[str, str], records: Sequence[Record]) -> str:
+    """The README's table: medians, and paxoskv's as ratios of etcd's and of the floor's."""
+    lines = [
+        _row(["", *SUMMARY_SYSTEMS, "of etcd", "of the floor"]),
+        _row(["---"] + ["---:"] * 6),
+    ]
+    for name, (wanted, field, form) in SUMMARY.items():
+        medians: dict[str, float] = {}
+        for system in SUMMARY_SYSTEMS:
+            values = [
+                record[field]
+                for record in records
+                if record["system"] == system
+                and all(record.get(key) == value for key, value in wanted.items())
+            ]
+            if values:
+                medians[system] = spread(values)[0]
+        cells = [form.format(medians[each]) if each in medians else "" for each in SUMMARY_SYSTEMS]
+        for other in (PEER, FLOOR):
+            both = OURS in medians and other in medians
+            cells.append(f"{medians[OURS] / medians[other]:.2f} x" if both else "")
+        lines.append(_row([name, *cells]))
+    return "\n".join([*lines, "", sentence(machine)])
+
+
 UNCOUNTED = ("failover", "recovery")
 """Workloads whose costs are not counted."""
 
@@ -142,7 +226,7 @@ def _table(workload: str, rows: dict[tuple[str, str], list[Record]]) -> str:
         for other in (PEER, FLOOR):
             found = rows.get((name, other))
             ratio = median / spread([each[main] for each in found])[0] if found else 0
-            cells.append(f"{ratio:.2f} ×" if found and other != system else "")
+            cells.append(f"{ratio:.2f} x" if found and other != system else "")
         for field, (_, digits) in list(columns.items())[1:]:
             values = [record[field] for record in records if record[field] is not None]
             cells.append(f"{spread(values)[0]:,.{digits}f}" if values else "")

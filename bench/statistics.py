@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -33,7 +34,7 @@ def jain(shares: Sequence[float]) -> float:
 def longest_gap(times: Iterable[float], began: float, ended: float) -> float:
     """The longest time without any of these events between two times, in their unit."""
     inside = [began, *sorted(time for time in times if began < time < ended), ended]
-    return max(later - earlier for earlier, later in zip(inside, inside[1:], strict=False))
+    return max(later - earlier for earlier, later in pairwise(inside))
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

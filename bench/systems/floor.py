@@ -53,7 +53,7 @@ class Floor:
                 command = [sys.executable, "-m", "bench.peers.floor_member", str(directory)]
                 processes.append(await start_process(command, scratch / "log"))
                 with trio.fail_after(30):
-                    while not (directory / "port").exists():
+                    while not (directory / "port").exists():  # noqa: ASYNC110
                         await trio.sleep(0.02)
                 addresses.append(f"127.0.0.1:{(directory / 'port').read_text()}")
             yield FloorCluster(processes, addresses)

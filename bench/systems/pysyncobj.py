@@ -62,6 +62,6 @@ class PySyncObj:
                 command += [str(directory), addresses[number], *partners]
                 processes.append(await start_process(command, scratch / "log"))
             with trio.fail_after(60):
-                while not all((directory / "leader").exists() for directory in directories):
+                while not all((directory / "leader").exists() for directory in directories):  # noqa: ASYNC110
                     await trio.sleep(0.05)
             yield PySyncObjCluster(processes, addresses, directories)
