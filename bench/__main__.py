@@ -24,6 +24,10 @@ DOCS = Path(__file__).parents[1] / "docs" / "pictures"
 """Where the README's pictures are."""
 
 
+KEYS = (1_000, 10_000, 100_000, 1_000_000)
+"""Numbers of keys on the way to the most."""
+
+
 def systems() -> list[System]:
     """What there is to measure here; says what is missing."""
     found: list[System] = []
@@ -96,9 +100,17 @@ def quick(only: tuple[str, ...]) -> None:
 
 @main.command()
 @_only
-def full(only: tuple[str, ...]) -> None:
+@click.option(
+    "--most-keys",
+    type=click.IntRange(1_000),
+    default=100_000,
+    show_default=True,
+    help="Up to how many keys `growth` and `recovery` go.",
+)
+def full(only: tuple[str, ...], most_keys: int) -> None:
     """Everything, in about twelve minutes."""
-    _run(Scale(), only)
+    keys = tuple(keys for keys in KEYS if keys < most_keys)
+    _run(Scale(keys=(*keys, most_keys)), only)
 
 
 @main.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pysyncobj import SyncObj, SyncObjConf, replicated  # type: ignore[import-untyped,unused-ignore]
+from pysyncobj import SyncObj, SyncObjConf, replicated
 
 
 class Dict(SyncObj):  # type: ignore[misc]

@@ -23,7 +23,12 @@ import (
 
 // A call that is given up is made again. etcd never answers what a lost leader had not yet
 // done, so that without this a caller would wait for long, whatever the cluster does.
-const callTimeout = time.Second
+const callTimeout = 300 * time.Millisecond
+
+// The same for a value so large that it may take as long.
+const largeTimeout = 5 * time.Second
+
+const large = 50000
 
 const connectTimeout = 10 * time.Second
 const pauseAfterError = 20 * time.Millisecond
@@ -103,6 +108,10 @@ func (c *caller) attempt(ctx context.Context, value string) (bool, error) {
 
 // work calls until the end, or until the calls are used up.
 func (c *caller) work(end time.Time, left *int64, value string) {
+	timeout := callTimeout
+	if *size > large {
+		timeout = largeTimeout
+	}
 	began := time.Now()
 	attempts := 0
 	for number := 0; *count > 0 || time.Now().Before(end); {
@@ -110,7 +119,7 @@ func (c *caller) work(end time.Time, left *int64, value string) {
 			return
 		}
 		attempts++
-		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		done, err := c.call(ctx, number, value)
 		cancel()
 		if err != nil {
