@@ -11,7 +11,9 @@ class Dict(SyncObj):  # type: ignore[misc]
     """A replicated dict; its methods run on every member, through the log."""
 
     def __init__(self, address: str | None, partners: list[str], **options: Any) -> None:
-        super().__init__(address, partners, SyncObjConf(connectionRetryTime=0.5, **options))
+        # Its default, which waits for a batch, makes a put take 0.2 s.
+        settings = SyncObjConf(appendEntriesUseBatch=False, connectionRetryTime=0.5, **options)
+        super().__init__(address, partners, settings)
         self._values: dict[str, tuple[int, Any]] = {}
 
     @replicated  # type: ignore[untyped-decorator]
