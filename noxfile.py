@@ -82,6 +82,6 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure duels; options after ``--`` go to ``python -m bench.duel``."""
+    """Measure for two minutes; what follows ``--`` goes to ``python -m bench`` instead."""
     session.install(".[bench]")
-    session.run("python", "-m", "bench.duel", *session.posargs)
+    session.run("python", "-m", "bench", *(session.posargs or ["quick"]))

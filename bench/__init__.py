@@ -1,1 +1,1 @@
-"""Measurements of paxoskv. Each module is a command: ``python -m bench.duel``."""
+"""Measurements of paxoskv: ``python -m bench``, and modules that are commands too."""

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
 import click
 import trio
 
-from paxoskv import open_kv
-
 from .cluster import PAXOSKV, acceptor_processes
-from .single import PAYLOAD, rate, times
+from .load import Load, run
+from .systems.paxoskv import PaxosKVCluster
 
 ENGINES = {"RocksDB": PAXOSKV, "SQLite": ("bench.sqlite_acceptor",)}
 
 
 async def measure(program: tuple[str, ...], callers: int, seconds: float) -> tuple[float, float]:
     """The median of one set at a time in seconds, and sets per second of many callers."""
-    async with (
-        acceptor_processes(3, program=program) as acceptors,
-        open_kv([acceptor.address for acceptor in acceptors]) as kv,
-    ):
-        await times(lambda number: kv.set("warm-up", number, PAYLOAD), seconds / 4)
-        one = await times(lambda number: kv.set("alone", number, PAYLOAD), seconds)
-        many = await rate(callers, lambda who, n: kv.set(f"key {who}", n, PAYLOAD), seconds)
-        return statistics.median(one), many
+    async with acceptor_processes(3, program=program) as acceptors:
+        cluster = PaxosKVCluster("", acceptors)
+        load = Load("set", seconds=seconds, warm_up=seconds / 4)
+        one = await run(cluster, replace(load, name="alone"))
+        many = await run(cluster, replace(load, callers=callers))
+        median = statistics.median(sample.took for sample in one.samples)
+        return median, len(many.samples) / many.seconds
 
 
 @click.command()
