@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -52,15 +53,30 @@ async def measure(
     """Do the workloads, say what comes out, record by record, and save after each workload."""
     records: list[Record] = []
     began = time.monotonic()
-    for name, workload in WORKLOADS.items():
-        if only and name not in only:
-            continue
-        async for record in workload(scale, found):
-            records.append(record)
-            elapsed = time.monotonic() - began
-            click.echo(f"{elapsed:5.0f} s  {report.line(record)}", err=True)
-        save(records)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cancel_when_told, nursery.cancel_scope)
+        for name, workload in WORKLOADS.items():
+            if only and name not in only:
+                continue
+            async for record in workload(scale, found):
+                records.append(record)
+                elapsed = time.monotonic() - began
+                click.echo(f"{elapsed:5.0f} s  {report.line(record)}", err=True)
+            save(records)
+        nursery.cancel_scope.cancel()
+    save(records)
     return records
+
+
+async def cancel_when_told(
+    scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """On SIGTERM or SIGINT, end what was started; what was measured so far is reported."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            click.echo("ended early", err=True)
+            scope.cancel()
 
 
 def _run(scale: Scale, only: tuple[str, ...]) -> None:
@@ -103,7 +119,7 @@ def quick(only: tuple[str, ...]) -> None:
 @click.option(
     "--most-keys",
     type=click.IntRange(1_000),
-    default=100_000,
+    default=30_000,
     show_default=True,
     help="Up to how many keys `growth` and `recovery` go.",
 )

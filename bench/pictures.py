@@ -144,12 +144,12 @@ def draw(records: Sequence[Record], directory: Path, only: Sequence[str] = ()) -
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    directory.mkdir(parents=True, exist_ok=True)
     files = []
     for name, picture in PICTURES.items():
         own = [record for record in records if record["workload"] == name]
         if not own or (only and name not in only):
             continue
+        directory.mkdir(parents=True, exist_ok=True)
         with plt.rc_context(RC):
             figure = picture(own)
             for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):

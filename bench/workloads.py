@@ -63,14 +63,14 @@ class Scale:
         members: of the clusters in `growth`.
     """
 
-    seconds: float = 1.0
+    seconds: float = 0.8
     repetitions: int = 3
     callers: tuple[int, ...] = (1, 8, 64, 256)
     processes: tuple[int, ...] = (4,)
     proposers: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     outage: float = 5.0
     outages: int = 2
-    keys: tuple[int, ...] = (1_000, 10_000, 100_000)
+    keys: tuple[int, ...] = (1_000, 10_000, 30_000)
     sizes: tuple[int, ...] = (10, 1_000, 100_000, 1_048_576)
     members: tuple[int, ...] = (3, 5, 7)
 
@@ -164,7 +164,7 @@ async def failover(scale: Scale, systems: Sequence[System]) -> AsyncIterator[Rec
     """A member is killed, or stopped as by a frozen machine, under 16 writers."""
     for event, number in (("kill", signal.SIGKILL), ("stop", signal.SIGSTOP)):
         for system in systems:
-            if "duel" not in system.operations:
+            if "duel" not in system.operations or system.in_memory:
                 continue
             for repetition in range(scale.outages):
                 yield await _outage(system, event, number, scale.outage) | {
@@ -214,6 +214,8 @@ async def growth(scale: Scale, systems: Sequence[System]) -> AsyncIterator[Recor
                 there = keys
                 async for record in _grown(scale, system, cluster, "keys", keys):
                     yield record
+        if system.in_memory:
+            continue
         for size in scale.sizes:
             async with system.start() as cluster:
                 async for record in _grown(scale, system, cluster, "size", size, size=size):

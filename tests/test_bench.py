@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from bench import report, workloads
+from bench.__main__ import main
 from bench.counters import Counters
 from bench.load import Load, Measured, Sample, run
 from bench.statistics import jain, longest_gap, percentile, summarize
 from bench.systems.floor import Floor
 from bench.systems.paxoskv import PaxosKV
 
-ROOT = Path(__file__).parents[1]
 MACHINE = {"cores": "2", "processor": "a", "memory": "1 GiB", "system": "Linux", "python": "3"}
 
 
-def bench(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, **options
-    )
+def bench(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
 
 
 def recorded() -> list[dict[str, Any]]:
@@ -111,7 +107,7 @@ def test_pictures_and_readme(tmp_path: Path) -> None:
     report.save(result, MACHINE, recorded())
     assert report.newest(tmp_path) == result
     done = bench("readme", "--result", str(result), "--pictures", str(tmp_path / "docs"))
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "| 12 ms |" in done.stdout
     assert {file.name for file in (tmp_path / "docs").iterdir()} == {
         f"{name}.{kind}" for name in ("duel", "throughput") for kind in ("png", "svg")
@@ -121,7 +117,7 @@ def test_pictures_and_readme(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [["slow"], ["quick", "--only", "nothing"], ["readme", "x"]])
 def test_wrong_usage(wrong: list[str]) -> None:
     done = bench(*wrong)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "Error: " in done.stderr
 
 

@@ -56,11 +56,13 @@ class System(Protocol):
         name: as tables and pictures show it.
         operations: what its clients can do.
         restartable: whether its clusters are :class:`Restartable`.
+        in_memory: whether its members write nothing to disk.
     """
 
     name: str
     operations: frozenset[str]
     restartable: bool
+    in_memory: bool
 
     def missing(self) -> str:
         """What is missing here and how to get it, in one line; "" if all is there."""

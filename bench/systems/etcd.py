@@ -91,6 +91,7 @@ class Etcd:
     name = "etcd"
     operations = frozenset({"set", "put", "get", "version", "duel"})
     restartable = True
+    in_memory = False
 
     def missing(self) -> str:
         """What is missing; builds the client if it can."""

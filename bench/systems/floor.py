@@ -37,6 +37,7 @@ class Floor:
     name = "floor"
     operations = frozenset({"put", "get"})
     restartable = False
+    in_memory = False
 
     def missing(self) -> str:
         """Nothing."""

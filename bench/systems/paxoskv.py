@@ -61,6 +61,7 @@ class PaxosKV:
     def __init__(self, *, durable: bool = True) -> None:
         self.name = "paxoskv" if durable else "paxoskv, in memory"
         self.restartable = durable
+        self.in_memory = not durable
         self._options = () if durable else ("--memory",)
 
     def missing(self) -> str:

@@ -44,6 +44,7 @@ class PySyncObj:
     name = "PySyncObj"
     operations = frozenset({"put", "get", "duel"})
     restartable = False
+    in_memory = False
 
     def missing(self) -> str:
         """How to get it, if it is not there."""
