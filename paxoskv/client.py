@@ -133,6 +133,7 @@ class Client:
         self._remembered = Remembered()
         self._writers = Writers()
         self._contended = Contended()
+        self._creating = False  # whether the key of which it knew nothing last was a new one
         self._calls: set[_Call] = set()
         self.attempts = 0
         self._refusal: PaxosKVError | None = None
@@ -236,6 +237,8 @@ class Client:
         name: str,
         key: str,
         compute: Callable[[Latest | None], bytes | Nothing | None],
+        *,
+        blind: bool = False,
     ) -> Latest | None:
         """Write what is computed from the latest version as the next one (rule R7).
 
@@ -245,6 +248,7 @@ class Client:
             compute: is given the latest version and returns the next value (None: deleted).
                 It is called once more for each version that another wins, and before it is
                 believed that there is nothing to write, or that it cannot be computed.
+            blind: whether it computes the same from whatever is there.
 
         Returns:
             What was written, or None: when the latest version was looked up, there was
@@ -258,9 +262,11 @@ class Client:
             waits = await self._wait_in_line(key)
             fast = self._may_begin_fast()
             latest = self._remembered.get(key)
-            looked_up = latest is None
-            if latest is None:
+            bets = latest is None and blind and fast and self._creating
+            looked_up = latest is None and not bets
+            if looked_up:
                 latest = await self._find(call, key)
+                self._creating = latest is None
             while True:
                 try:
                     value = compute(latest)
@@ -294,6 +300,7 @@ class Client:
                 self._learn_of_others(key, appender.lost, waits)
                 if latest is not None and latest.proposal.id == own.id:
                     return latest
+                self._creating = self._creating and not bets
                 waits = await self._wait_in_line(key)
                 fast = waits and self._may_begin_fast()
                 known = self._remembered.get(key)

@@ -192,7 +192,7 @@ class KV:
         """
         check_key(key)
         value = encode_value(val)
-        latest = await self._client.append("put", key, lambda _: value)
+        latest = await self._client.append("put", key, lambda _: value, blind=True)
         assert latest is not None, "there is always something to put"
         return _latest_entry(key, latest)
 

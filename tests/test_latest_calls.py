@@ -99,7 +99,13 @@ async def test_what_calls_cost(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await cost(kv.update, "foo", str) == [Accept]
         assert await cost(kv.delete, "foo") == [Accept]
         assert await cost(kv.delete, "foo") == [Find]
-        assert await cost(kv.put, "new", 1) == [Find, Accept]
+        assert await cost(kv.put, "new", 1) == [Accept], "who makes keys bets that they are new"
+        assert await cost(kv.update, "newest", str) == [Find, Accept], "no function is fooled"
+        async with open_kv(cluster.addresses) as other:
+            await other.put("its", 1)
+            await other.put("its", 2)
+        assert await cost(kv.put, "its", 3) == [Accept, Find, Accept], "a bet that is lost"
+        assert await cost(kv.put, "foo2", 1) == [Find, Accept], "and it bets no more"
         assert await cost(kv.set, "set", 7, 1) == [Accept]
 
 
