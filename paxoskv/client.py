@@ -302,7 +302,7 @@ class Client:
                     return latest
                 self._creating = self._creating and not bets
                 waits = await self._wait_in_line(key)
-                fast = waits and self._may_begin_fast()
+                fast = (waits or not appender.lost) and self._may_begin_fast()
                 known = self._remembered.get(key)
                 if known is not None and latest is not None and known.ver > latest.ver:
                     latest = known

@@ -104,7 +104,7 @@ class KV:
 
     @property
     def attempts(self) -> int:
-        """How many attempts its proposers have made: each at a ballot of its own, or at ballot 0."""
+        """How many attempts its proposers have made, each at a new ballot, or at ballot 0."""
         return self._client.attempts
 
     # --- one version of a key --------------------------------------------------------

@@ -344,10 +344,10 @@ class Proposer:
             self._pausing = True
             if not self._refused:
                 return Pause(1.0, 1.0)
-            self.lost = 1
             if self.maybe is None and not self._allowed:
                 self.overtaken = True  # an append that came too late, and nobody voted for it
                 return Pause(0.0, 0.0)
+            self.lost = 1
             own = sum(vote.proposal == self.own for vote in self._votes.values())
             return Pause(0.0, 0.0) if own >= self._quorums.quorum else Pause(1.0, 2.0)
         if self._pausing:
