@@ -111,7 +111,12 @@ LARGE: Final[Mapping[str, Config]] = {
     "two fast puts": Config(_PUTS, fast=1, cast=[(0, "ABC")]),
     "two fast puts that stay fast": Config(_PUTS, fast=2, cast=[(0, "ABC")]),
     "a fast put, and what is compacted": Config(
-        [Put(remembered=0), Set(1)], fast=1, keep=1, commits=True, cast=[(0, "ABC")]
+        [Put(remembered=0), Set(2)],
+        fast=1,
+        keep=1,
+        commits=True,
+        cast=[(0, "ABC")],
+        known=[(0, "ABC")],
     ),
     "a set and a get after a race at ballot 0, four acceptors": Config(
         [Set(0), Get(0)], attempts=1, acceptors=4, sent=_RACE

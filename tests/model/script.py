@@ -7,6 +7,7 @@ the transcript. The steps are::
 
     3 acceptors, which keep 16 versions; calls begin 1 operation at ballot 0
     P proposes x for foo 0 at ballot 0      a client that is never heard of again
+    P tells that it is chosen
     X sets 0 to x                           a call begins: X, Y, Z, …
     X gets 0
     X gets the latest
@@ -68,7 +69,11 @@ class Script:
         self._chosen: dict[int, Proposal] = {}
         self._steps: list[tuple[re.Pattern[str], Callable[..., Iterator[str]]]] = [
             (re.compile(HEADER), self._open),
-            (re.compile(r"(\w) proposes (\w+) for foo (\d+) at ballot (\d+)"), self._propose),
+            (
+                re.compile(r"(\w) proposes (\w+) for foo (\d+) at ballot (\d+)( as an append)?"),
+                self._propose,
+            ),
+            (re.compile(r"(\w) tells that it is chosen"), self._commit),
             (re.compile(r"(\w) (sets) (\d+) to (\w+)"), self._begin),
             (re.compile(r"(\w) (gets) (\d+|the latest)"), self._begin),
             (re.compile(r"(\w) (puts) (\w+)(?: after (\d+))?"), self._begin),
@@ -107,10 +112,16 @@ class Script:
         self._fast = int(fast or 0)
         yield from ()
 
-    def _propose(self, who: str, value: str, ver: str, n: str) -> Iterator[str]:
+    def _propose(self, who: str, value: str, ver: str, n: str, append: str | None) -> Iterator[str]:
         proposal = Proposal(ProposalId(identity(who), 1), value.encode())
         ballot = Ballot(int(n), identity(who)) if int(n) else FAST
-        yield self._ask(who, Accept(Instance(KEY, int(ver)), ballot, proposal))
+        instance = Instance(KEY, int(ver))
+        yield self._ask(who, Accept(instance, ballot, proposal, append is not None))
+
+    def _commit(self, who: str) -> Iterator[str]:
+        accept = self._asked[who][0]
+        assert isinstance(accept, Accept)
+        yield self._ask(who, Commit(accept.instance, accept.proposal.id, None))
 
     def _begin(self, who: str, *words: str | None) -> Iterator[str]:
         call = spoken(words)

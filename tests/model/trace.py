@@ -13,12 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from paxoskv.paxos.messages import Accept, Compacted
+from paxoskv.paxos.messages import Accept, Commit, Compacted, ProposalId
 
 from .machines import GONE, PAUSE_OVER, Heard, Hearing, Move
 from .script import words
 from .violation import WRONG
-from .world import ACCEPTORS, NOBODY, State, Step, World, before
+from .world import ACCEPTORS, NOBODY, State, Step, World, setup
 
 CALLS = "XYZ"
 STRANGERS = "PQRSTU"
@@ -83,22 +83,20 @@ class _Teller:
             header += f"; calls begin {config.fast} {operations} at ballot 0"
         self._events.append(header)
         strangers = iter(STRANGERS)
-        for ver, voters in config.cast:
-            request = self._stranger(next(strangers), before(ver))
-            self._events += [
-                _Taken(ACCEPTORS.index(each), self._names[request], True) for each in voters
-            ]
-        for sent in config.sent:
-            assert isinstance(sent, Accept)
-            self._stranger(next(strangers), sent)
-
-    def _stranger(self, who: str, accept: Accept) -> int:
-        (_, ver), ballot, proposal, _ = accept
-        value = (proposal.value or b"").decode()
-        self._events.append(f"{who} proposes {value} for foo {ver} at ballot {ballot.n}")
-        request = self._world.number(accept)
-        self._names[request] = f"{who}1"
-        return request
+        names: dict[ProposalId, str] = {}
+        for request, places in [*setup(config), *((each, []) for each in config.sent)]:
+            if isinstance(request, Accept):
+                (_, ver), ballot, (id_, value), append = request
+                who = names[id_] = next(strangers)
+                what = f"proposes {(value or b'').decode()} for foo {ver} at ballot {ballot.n}"
+                self._events.append(f"{who} {what}{' as an append' if append else ''}")
+                self._names[self._world.number(request)] = f"{who}1"
+            elif isinstance(request, Commit):
+                who = names[request.id]
+                self._events.append(f"{who} tells that it is chosen")
+                self._names[self._world.number(request)] = f"{who}2"
+            name = self._names[self._world.number(request)]
+            self._events += [_Taken(k, name, matters=True) for k in places]
 
     # --- what happens ------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class Config:
         commits: whether calls tell what they know to be chosen.
         sent: requests of clients that are never heard of again.
         cast: versions that some acceptors have voted for already, as (version, "AB").
+        known: those of them that some acceptors know to be chosen.
     """
 
     calls: Sequence[Call]
@@ -67,6 +68,7 @@ class Config:
     commits: bool = False
     sent: Sequence[Request] = ()
     cast: Sequence[tuple[int, str]] = ()
+    known: Sequence[tuple[int, str]] = ()
 
 
 State: TypeAlias = tuple[int, ...]
@@ -116,12 +118,9 @@ class World:
         calls = len(self.config.calls)
         columns = [self.columns.blank] * self.config.acceptors
         chosen = self._choice(frozenset())
-        for ver, voters in self.config.cast:
-            request = self.number(before(ver))
-            for voter in voters:
-                k = ACCEPTORS.index(voter)
-                assert self.columns.changing(columns[k], 1 << request)
-                chosen, columns = self._taken(chosen, columns, request, k)
+        for request, places in setup(self.config):
+            for k in places:
+                chosen, columns = self._taken(chosen, columns, self.number(request), k)
         sent = sum(1 << self.number(request) for request in self.config.sent)
         state = (*self._new, *(0,) * calls, self._sent(sent, columns), chosen, *columns)
         return self._canonical(state)
@@ -381,6 +380,15 @@ class World:
 
 
 PATIENCE = 40  # requests within which a call must end that nobody disturbs
+
+
+def setup(config: Config) -> Iterator[tuple[Accept | Commit, list[int]]]:
+    """What has happened before, as a configuration says: a request, and who took it."""
+    for ver, voters in config.cast:
+        yield before(ver), [ACCEPTORS.index(name) for name in voters]
+    for ver, knowing in config.known:
+        (instance, _, proposal, _) = before(ver)
+        yield Commit(instance, proposal.id, None), [ACCEPTORS.index(name) for name in knowing]
 
 
 def before(ver: int) -> Accept:
