@@ -110,7 +110,7 @@ def main() -> None:
 @main.command()
 @_only
 def quick(only: tuple[str, ...]) -> None:
-    """Everything, briefly: in two minutes."""
+    """All but growth and recovery, briefly: in two minutes."""
     _run(QUICK, only)
 
 

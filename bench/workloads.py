@@ -81,9 +81,9 @@ QUICK = Scale(
     callers=(64, 256),
     processes=(),
     proposers=(1, 4, 16),
-    outage=4.0,
+    outage=3.5,
     outages=1,
-    keys=(2_000,),
+    keys=(),
     sizes=(),
     members=(),
 )

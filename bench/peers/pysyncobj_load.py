@@ -6,6 +6,7 @@ node, also in a duel.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -91,6 +92,7 @@ class Caller:
 
 def work(load: Load, addresses: Sequence[str]) -> tuple[list[Sample], int]:
     """Do the load; what was completed, and how many calls failed."""
+    logging.disable()  # bench/README.md says what it would say, very often
     node = Dict(None, list(addresses))
     _until(lambda: bool(node.isReady()))
     node.put(f"{load.name}-ready", 0, sync=True, timeout=30)
