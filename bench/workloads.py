@@ -76,7 +76,7 @@ class Scale:
 
 
 QUICK = Scale(
-    seconds=0.6,
+    seconds=0.5,
     repetitions=1,
     callers=(64, 256),
     processes=(),
