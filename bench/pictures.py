@@ -57,6 +57,10 @@ def curves(records: Sequence[Record], x: str, y: str) -> Curve:
     }
 
 
+LATENCY_TICKS = [digit * 10.0**power for power in range(-3, 4) for digit in (1, 2, 5)]
+"""Where the axis of a latency has numbers, in ms."""
+
+
 def plot(axes: Axes, curve: Curve, title: str, x: str, y: str, *, log: bool = True) -> None:
     """Draw curves in axes, with logarithmic scales where the numbers double."""
     for system, points in curve.items():
@@ -108,7 +112,10 @@ def latency(records: Sequence[Record]) -> Any:
             )
         ax.set(title=f"One {operation} at a time", xlabel="ms", ylabel="% of the calls within")
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:,g}")
+        low, high = ax.get_xlim()
+        ticks = [tick for tick in LATENCY_TICKS if low <= tick <= high]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
     return _legend(figure, axes[0])
 
 
