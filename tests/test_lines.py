@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from paxoskv import Entry, open_kv, open_local_cluster
+from paxoskv import Entry, open_kv, open_local_cluster, wire
 from paxoskv.limits import CONTENDED, MAX_CONTENDED_KEYS, MAX_IN_LINE, MAX_LINES, TURN_TIME
 from paxoskv.lines import Lines
 from paxoskv.paxos.acceptor import Acceptor
@@ -20,6 +20,8 @@ from paxoskv.paxos.messages import (
     Instance,
     Proposal,
     ProposalId,
+    Read,
+    Report,
     Turn,
     answers,
 )
@@ -201,3 +203,26 @@ async def test_a_line_that_nobody_answers_is_left(monkeypatch: pytest.MonkeyPatc
         for number in range(3):
             nursery.start_soon(write, cluster.addresses, number, entries, 5)
     assert sorted(entry.ver for entry in entries) == list(range(15))
+
+
+async def test_who_waits_in_line_is_answered_after_what_comes_later() -> None:
+    async with open_local_cluster(1) as cluster:
+        host, port = cluster.addresses[0].split(":")
+        async with (
+            await trio.open_tcp_stream(host, int(port)) as has_the_turn,
+            await trio.open_tcp_stream(host, int(port)) as waits,
+        ):
+            for stream in (has_the_turn, waits):
+                await stream.receive_some()  # the greeting
+            turn = wire.encode_requests([Turn("foo")])
+            await has_the_turn.send_all(wire.run(0, turn))
+            await has_the_turn.receive_some()
+            read = wire.encode_requests([Read(Instance("foo", 0))])
+            await waits.send_all(wire.run(0, turn) + wire.run(1, read))
+            replies: list[tuple[int, object]] = []
+            buffer = wire.FrameBuffer()
+            while len(replies) < 2:
+                for payload in buffer.feed(await waits.receive_some()):
+                    first, (reply,) = wire.decode_replies(payload)
+                    replies.append((first, reply))
+    assert replies == [(1, Report(None, NO_TOP)), (0, Found(NO_TOP, None, NO_TOP))]
