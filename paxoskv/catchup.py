@@ -37,16 +37,21 @@ from .server import Host
 logger: Final = logging.getLogger(__name__)
 
 
-async def catch_up(host: Host) -> None:
+async def catch_up(host: Host, rng: Random | None = None) -> None:
     """Learn what this acceptor missed, until cancelled; at once if it is alone.
 
     An acceptor that cannot reach the others just tries again later.
+
+    Args:
+        host: the acceptor.
+        rng: where jitter comes from; a test may seed it.
     """
     members = host.identity.members
     if len(members) == 1:
         return
     addresses = tuple(member.address for member in members)
-    async with open_client(addresses, DEFAULT_TIMEOUT, Random()) as client:  # noqa: S311 - jitter
+    rng = rng or Random()  # noqa: S311 - jitter
+    async with open_client(addresses, DEFAULT_TIMEOUT, rng) as client:
         learner = _Learner(host, client)
         due = awake = trio.current_time()
         while True:
@@ -98,11 +103,11 @@ class _Learner:
             if latest is not None:
                 await self._learn(key, latest)
                 await self._commit(0)
-            self._host.acceptor.missed.discard(key)
+            self._host.acceptor.missed.pop(key, None)
 
     async def _learn(self, key: str, latest: Latest) -> int:
         """Learn the latest version, and what is kept below it; how many versions it was."""
-        known = self._host.acceptor.latest(key)
+        known = self._host.acceptor.known(key).ver
         if latest.ver <= known:
             return 0
         versions: Sequence[Latest] = [latest]

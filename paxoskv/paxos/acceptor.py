@@ -167,7 +167,7 @@ class Acceptor:
 
     Attributes:
         missed: the keys of commits that it could make no use of, for it had no vote for the
-            proposal; whoever looks after them takes them out.
+            proposal, in the order in which they came; whoever looks after them takes them out.
         missed_too_many: whether there were more of them than it notes.
     """
 
@@ -178,13 +178,8 @@ class Acceptor:
         self._store = store
         self._keep = keep
         self._release = release
-        self.missed: set[str] = set()
+        self.missed: dict[str, None] = {}
         self.missed_too_many = False
-
-    def latest(self, key: str) -> int:
-        """The latest version of a key that it knows to be chosen, or ``NO_TOP``."""
-        chosen = self._store.summary(key).chosen
-        return chosen[-1] if chosen else NO_TOP
 
     def known(self, key: str) -> Found:
         """The latest version of a key that it knows to be chosen."""
@@ -203,7 +198,7 @@ class Acceptor:
         if instance.ver < summary.floor:
             if isinstance(request, Commit):
                 return Noted(True, summary.top)
-            return self._compacted(instance.key, summary)
+            return self._compacted(instance.key)
         before = self._store.register(instance)
         if isinstance(request, Commit):
             return self._commit(request, summary, before)
@@ -229,11 +224,10 @@ class Acceptor:
             case _:
                 assert_never(request)
 
-    def _compacted(self, key: str, summary: Summary) -> Compacted:
-        latest = summary.chosen[-1]
-        proposal = self._store.register(Instance(key, latest)).chosen
-        assert proposal is not None, "what is dropped is older than something known"
-        return Compacted(latest, proposal, summary.top)
+    def _compacted(self, key: str) -> Compacted:
+        latest, proposal, top = self.known(key)
+        assert isinstance(proposal, Proposal), "what is dropped is older than something known"
+        return Compacted(latest, proposal, top)
 
     def _commit(self, commit: Commit, summary: Summary, before: Register) -> Noted:
         """Learn what is chosen, and drop what that makes too old (rules R8 and R9)."""
@@ -259,24 +253,22 @@ class Acceptor:
 
     def _miss(self, key: str) -> None:
         if len(self.missed) < MAX_MISSED_KEYS:
-            self.missed.add(key)
+            self.missed[key] = None
         else:
             self.missed_too_many = True
 
     def _find(self, key: str, below: int) -> Found | Compacted:
         summary = self._store.summary(key)
         if below <= summary.floor and summary.chosen:
-            return self._compacted(key, summary)
+            return self._compacted(key)
         # Above the top are promises at most, and these may be many.
-        if below > summary.top:
-            if summary.top == NO_TOP:
-                return Found(NO_TOP, None, NO_TOP)
-            register = self._store.register(Instance(key, summary.top))
-            return Found(summary.top, register.sight, summary.top)
-        found = self._store.below(key, below)
-        if found is None:
-            return Found(NO_TOP, None, summary.top)
-        ver, register = found
+        if below <= summary.top:
+            found = self._store.below(key, below)
+        elif summary.top == NO_TOP:
+            found = None
+        else:
+            found = summary.top, self._store.register(Instance(key, summary.top))
+        ver, register = found or (NO_TOP, BLANK)
         return Found(ver, register.sight, summary.top)
 
     def _scan(self, prefix: str, after: str) -> Page:

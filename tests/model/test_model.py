@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from paxoskv.paxos import acceptor as acceptor_module
-from paxoskv.paxos.acceptor import Acceptor, Register, Summary
+from paxoskv.paxos.acceptor import Acceptor, Register
 from paxoskv.paxos.messages import Accept, AcceptorId, Proposal, Sight, Vote, Voted
 from paxoskv.paxos.proposer import Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
@@ -70,8 +70,8 @@ def a_vote_without_a_look_at_the_promise(
     return _answer(register, top, request)
 
 
-def a_compaction_that_forgets(self: Acceptor, key: str, summary: Summary) -> Any:
-    return acceptor_module.Report(None, summary.top)
+def a_compaction_that_forgets(self: Acceptor, key: str) -> Any:
+    return acceptor_module.Report(None, self.known(key).top)
 
 
 BREAKS: list[tuple[str, Any, str, Callable[..., Any]]] = [

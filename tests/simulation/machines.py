@@ -14,7 +14,7 @@ from paxoskv.server import Host
 from .disk import Disk, Store
 from .network import Network
 from .observer import Observer
-from .seams import HERE, OrderedNames
+from .seams import HERE
 
 
 class Machine:
@@ -25,15 +25,19 @@ class Machine:
         keep: how many versions of a key it keeps.
         network: that it is in.
         disk: that it has.
+        rng: where the jitter of its catching up comes from.
 
     Attributes:
         name: of the host in the network.
         running: whether the acceptor is.
     """
 
-    def __init__(self, identity: Identity, keep: int, network: Network, disk: Disk) -> None:
+    def __init__(
+        self, identity: Identity, keep: int, network: Network, disk: Disk, rng: Random
+    ) -> None:
         self.name = identity.address.host
         self.disk = disk
+        self._rng = rng
         self._identity = identity
         self._keep = keep
         self._network = network
@@ -74,12 +78,10 @@ class Machine:
             with scope:
                 self._store = self.disk.open()
                 host = Host(self._identity, self._store, self._keep)
-                assert isinstance(host.acceptor.missed, set)
-                host.acceptor.missed = OrderedNames()  # type: ignore[assignment]
                 listener = self._network.listen(self._identity.address)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(host.serve, [listener])
-                    nursery.start_soon(catch_up, host)
+                    nursery.start_soon(catch_up, host, self._rng)
         finally:
             self._ended.set()
 
@@ -98,5 +100,6 @@ def make_machines(
         name = identity.address.host
         rng = Random(f"{seed} disk of {name}")
         disk = Disk(network.clock, rng, flush_time, partial(observer.watch, name))
-        machines.append(Machine(identity, keep, network, disk))
+        jitter = Random(f"{seed} jitter of {name}")
+        machines.append(Machine(identity, keep, network, disk, jitter))
     return machines

@@ -16,7 +16,6 @@ from typing import Any
 
 import trio
 
-import paxoskv.catchup
 import paxoskv.identity
 import paxoskv.link
 import paxoskv.server
@@ -42,7 +41,6 @@ def simulated(network: Network, seed: str) -> Iterator[None]:
         await store.flush_in_time()
 
     ids = random.Random(f"{seed} ids")
-    jitter = random.Random(f"{seed} jitter of catching up")
     for module in (paxoskv.link, paxoskv.server):
         assert vars(module)["trio"] is trio, "it finds streams and threads by another name"
     with ExitStack() as stack:
@@ -52,7 +50,6 @@ def simulated(network: Network, seed: str) -> Iterator[None]:
             # Simulated time does not pass while the event loop is held up.
             (paxoskv.server, "QUICK_FLUSH", 0.0),
             (paxoskv.identity, "secrets", SimpleNamespace(token_bytes=ids.randbytes)),
-            (paxoskv.catchup, "Random", lambda: random.Random(jitter.random())),
         ):
             stack.enter_context(replaced(owner, name, double))
         stack.enter_context(_scheduled(f"{seed} scheduler"))
@@ -95,27 +92,3 @@ def _scheduled(seed: str) -> Iterator[None]:
             yield
     finally:
         run._r.setstate(state)
-
-
-class OrderedNames:
-    """A set of names in the order in which they came, as an acceptor keeps its missed keys.
-
-    The order of a ``set`` of ``str`` is another one in each process.
-    """
-
-    def __init__(self) -> None:
-        self._names: dict[str, None] = {}
-
-    def add(self, name: str) -> None:
-        """Put a name in."""
-        self._names[name] = None
-
-    def discard(self, name: str) -> None:
-        """Take it out."""
-        self._names.pop(name, None)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
