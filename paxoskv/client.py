@@ -303,9 +303,7 @@ class Client:
                 self._creating = self._creating and not bets
                 waits = await self._wait_in_line(key)
                 fast = (waits or not appender.lost) and self._may_begin_fast()
-                known = self._remembered.get(key)
-                if known is not None and latest is not None and known.ver > latest.ver:
-                    latest = known
+                latest = self._remembered.get(key) or latest  # the line may have told a later one
                 if latest is not None and not tops.allow(latest.ver + 1):
                     finder = Finder(key, quorums, self._ballots(), tops=tops)
                     latest = self._seen(key, await self._perform(call, finder))

@@ -8,10 +8,13 @@ moment; it ends when a commit shows that a version was written, or when its time
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 import trio
 
 from .limits import MAX_IN_LINE, MAX_LINES, TURN_TIME
+
+_MOMENT: Final = TURN_TIME / 10  # how often those behind the first look again, when it is late
 
 
 class Line:
@@ -58,9 +61,6 @@ class Place:
                 line.waiting.remove(self)
             elif not awaited and line.waiting:
                 line.next()
-
-
-_MOMENT = TURN_TIME / 10  # those behind the first look again so often
 
 
 class Lines:

@@ -340,21 +340,17 @@ class Link:
     async def _watch(self, connection: trio.CancelScope) -> None:
         """Give up the connection when an acceptor that owes an answer is silent for too long."""
         while True:
-            now = due = trio.current_time()
-            due += SILENCE_TIMEOUT  # at the earliest, for what is asked from now on
+            now = trio.current_time()
+            due = now + SILENCE_TIMEOUT  # at the earliest, for what is asked from now on
             if self._unanswered:
-                patience = SILENCE_TIMEOUT + self._owed / SLOWEST_LINK
+                owed = sum(exchange.size for exchange in self._unanswered)
+                patience = SILENCE_TIMEOUT + owed / SLOWEST_LINK
                 due = max(self._last_heard, self._unanswered[0].sent) + patience
                 if due <= now:
                     self._silence = f"owed an answer, and was silent for {patience:.1f} s"
                     connection.cancel()
                     return
             await trio.sleep_until(due)
-
-    @property
-    def _owed(self) -> int:
-        """The bytes of what is not answered."""
-        return sum(exchange.size for exchange in self._unanswered)
 
     def _take(self, first: int, replies: Sequence[Reply]) -> None:
         for index, exchange in enumerate(self._unanswered):

@@ -303,6 +303,7 @@ class Host:
             for payload in self._feed(buffer, data):
                 began = trio.current_time()
                 first, requests = decode_requests(payload)
+                # Who asks for a turn asks for nothing else: then the answer may take a while.
                 if len(requests) == 1 and isinstance(turn := requests[0], Turn):
                     place = self._lines.enter(turn.key)
                     if place is not None:

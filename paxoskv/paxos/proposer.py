@@ -249,7 +249,9 @@ class Proposer:
             return self._decide(chosen)
         if self._phase is _Phase.PREPARING and len(self._promises) >= self._quorums.quorum:
             return self._choose()
-        return self._pause() if len(self._replied) >= self._quorums.quorum else None
+        if len(self._replied) < self._quorums.quorum:
+            return None
+        return self._pause_at_ballot_0() if self._ballot == FAST else self._pause()
 
     def _learn(self, acceptor: AcceptorId, vote: Vote | None) -> None:
         known = self._votes.get(acceptor)
@@ -287,6 +289,10 @@ class Proposer:
         return self._give_way()
 
     @property
+    def _all_replied(self) -> bool:
+        return len(self._replied) == self._quorums.n
+
+    @property
     def _allowed(self) -> bool:
         """Whether the tops allow the own proposal (rule R7)."""
         return self._tops is None or self._tops.allow(self.instance.ver)
@@ -297,7 +303,7 @@ class Proposer:
         One more reply may show more. Where it is open what becomes of the own proposal, all
         acceptors are asked, and asked again.
         """
-        if len(self._replied) == self._quorums.n:
+        if self._all_replied:
             self.overtaken = True
             return Pause(0.0, 0.0)
         if self._pausing and (self.overtaken or self.maybe is not None):
@@ -331,25 +337,22 @@ class Proposer:
         self._accept = Accept(self.instance, self._ballot, proposal, append)
         return self._accept
 
-    def _pause(self) -> Pause | None:
-        """Another proposer is at work: leave it a growing, random while to finish.
+    def _pause_at_ballot_0(self) -> Pause | None:
+        """One more reply may be all that is missing; else whoever has most votes goes on first."""
+        if self._pausing and not self._all_replied:
+            return None
+        self._pausing = True
+        if not self._refused:
+            return Pause(1.0, 1.0)
+        if self.maybe is None and not self._allowed:
+            self.overtaken = True  # an append that came too late, and can no longer be chosen
+            return Pause(0.0, 0.0)
+        self.lost = 1
+        own = sum(vote.proposal == self.own for vote in self._votes.values())
+        return Pause(0.0, 0.0) if own >= self._quorums.quorum else Pause(1.0, 2.0)
 
-        At ballot 0, one more reply may be all that is missing; and if that does not help, the
-        one whose proposal has most votes is the one to go on first.
-        """
-        all_replied = len(self._replied) == self._quorums.n
-        if self._ballot == FAST:
-            if self._pausing and not all_replied:
-                return None
-            self._pausing = True
-            if not self._refused:
-                return Pause(1.0, 1.0)
-            if self.maybe is None and not self._allowed:
-                self.overtaken = True  # an append that came too late, and nobody voted for it
-                return Pause(0.0, 0.0)
-            self.lost = 1
-            own = sum(vote.proposal == self.own for vote in self._votes.values())
-            return Pause(0.0, 0.0) if own >= self._quorums.quorum else Pause(1.0, 2.0)
+    def _pause(self) -> Pause | None:
+        """Another proposer is at work: leave it a growing, random while to finish."""
         if self._pausing:
             return None
         if not self._refused:

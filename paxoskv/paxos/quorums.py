@@ -50,8 +50,9 @@ class Quorums:
         if len(votes) < len(sights):
             return _only(sight for sight in sights.values() if isinstance(sight, Proposal))
         # Whatever has the votes of a majority is among any n - quorum + 1 of all.
-        for ballot, (id_, _), _ in votes[: len(votes) - self.quorum + 1]:
-            same = [each.proposal for each in votes if each[0] == ballot and each[1][0] == id_]
+        for vote in votes[: len(votes) - self.quorum + 1]:
+            ballot, id_ = vote.ballot, vote.proposal.id
+            same = [v.proposal for v in votes if v.ballot == ballot and v.proposal.id == id_]
             if len(same) >= (self.fast_quorum if ballot == FAST else self.quorum):
                 return _only(same)
         return None

@@ -326,8 +326,8 @@ BREAKS: Final = (
         "R4",
         "Two votes at two ballots pass for a choice, and a ballot between them wins.",
         "paxos/quorums.py",
-        "for each in votes if each[0] == ballot and each[1][0] == id_]",
-        "for each in votes if each[1][0] == id_]",
+        "for v in votes if v.ballot == ballot and v.proposal.id == id_]",
+        "for v in votes if v.proposal.id == id_]",
         PURE,
     ),
     Break(
