@@ -124,7 +124,7 @@ def quick(only: tuple[str, ...]) -> None:
     help="Up to how many keys `growth` and `recovery` go.",
 )
 def full(only: tuple[str, ...], most_keys: int) -> None:
-    """Everything, in about twelve minutes."""
+    """Everything, in about a quarter of an hour."""
     keys = tuple(keys for keys in KEYS if keys < most_keys)
     _run(Scale(keys=(*keys, most_keys)), only)
 

@@ -37,13 +37,19 @@ async def enter(lines: Lines, name: str, order: list[str]) -> None:
     order.append(name)
 
 
+async def three_enter(lines: Lines, nursery: trio.Nursery) -> list[str]:
+    """Those who have had the turn, of three that entered one after the other."""
+    order: list[str] = []
+    for name in "abc":
+        nursery.start_soon(enter, lines, name, order)
+        await wait_all_tasks_blocked()
+    return order
+
+
 async def test_the_turn_goes_to_who_has_waited_for_the_longest() -> None:
     lines = Lines()
-    order: list[str] = []
     async with trio.open_nursery() as nursery:
-        for name in "abc":
-            nursery.start_soon(enter, lines, name, order)
-            await wait_all_tasks_blocked()
+        order = await three_enter(lines, nursery)
         for expected in (["a"], ["a", "b"], ["a", "b", "c"]):
             assert order == expected
             lines.written("foo")
@@ -53,12 +59,10 @@ async def test_the_turn_goes_to_who_has_waited_for_the_longest() -> None:
 
 async def test_a_turn_that_is_not_used_ends(autojump_clock: MockClock) -> None:
     lines = Lines()
-    order: list[str] = []
-    async with trio.open_nursery() as nursery:
-        for name in "abc":
-            nursery.start_soon(enter, lines, name, order)
-            await wait_all_tasks_blocked()
-        began = trio.current_time()
+    with trio.fail_after(10 * TURN_TIME):
+        async with trio.open_nursery() as nursery:
+            order = await three_enter(lines, nursery)
+            began = trio.current_time()
     assert order == ["a", "b", "c"]
     assert trio.current_time() - began == pytest.approx(2 * TURN_TIME, rel=0.3)
 
