@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from bench import report, workloads
 from bench.__main__ import main
 from bench.counters import Counters
-from bench.load import Load, Measured, Sample, run
+from bench.load import Load, Measured, Sample, _measured, run
 from bench.statistics import jain, longest_gap, percentile, summarize
 from bench.systems.floor import Floor
 from bench.systems.paxoskv import PaxosKV
@@ -82,6 +82,36 @@ def test_summarize() -> None:
     assert got["quantiles"][0] == 1
     assert got["quantiles"][-1] == 3
     json.dumps(summarize(Measured(0.0, 2.0, [], 2, 0)))
+
+
+def test_what_client_processes_say_is_put_together_and_cut_to_the_measured_time() -> None:
+    said = [
+        {"samples": [[0.5, 0.1, 0, 1], [1.5, 0.1, 1, 2]], "errors": 1},
+        {"samples": [[1.2, 0.1, 0, 1], [3.5, 0.1, 1, 1]], "errors": 2},
+    ]
+    measured = _measured(
+        Load("put", callers=4, processes=2, seconds=2.0),
+        list(map(json.dumps, said)),
+        1.0,
+        Counters(),
+    )
+    assert measured.samples == [Sample(1.2, 0.1, 2, 1), Sample(1.5, 0.1, 1, 2)]
+    assert (measured.callers, measured.errors, measured.seconds) == (4, 3, 2.0)
+
+
+def test_a_table_has_the_ratios_to_others_and_none_to_oneself() -> None:
+    rates = {"paxoskv": 3.0, "etcd": 6.0, "floor": 12.0}
+    records = [
+        {**record, "rate": rates[record["system"]]}
+        for record in recorded()
+        if record["workload"] == "throughput" and record["callers"] == 64
+    ]
+    rows = [line.split(" | ") for line in report.tables(records).splitlines()[4:]]
+    assert [(row[1], row[4].strip(), row[5].strip()) for row in rows] == [
+        ("paxoskv", "0.50 x", "0.25 x"),
+        ("etcd", "", "0.50 x"),
+        ("floor", "2.00 x", ""),
+    ]
 
 
 def test_tables_and_summary() -> None:
