@@ -1,8 +1,8 @@
 """One client's connection to one acceptor: many requests in flight, reconnects, bounded.
 
-A link owns its stream: one task writes to it and one reads from it, so a caller that is
-cancelled never leaves half a frame behind. Callers hand it a batch with :meth:`Link.ask`
-and wait. A batch outlives a lost connection: without its answer it is sent again when
+A link owns its stream, so a caller that is cancelled never leaves half a frame behind.
+Callers hand it a batch with :meth:`Link.ask` and wait. What the system takes at once leaves at
+once, by a plain call; a task of the link sends the rest, and another one reads. A batch outlives a lost connection: without its answer it is sent again when
 the link is up again. That is safe, for an acceptor answers a repeated request as it
 would have answered the first.
 """
@@ -25,13 +25,13 @@ from .limits import (
     MAX_GREETING_BYTES,
     MAX_UNANSWERED_BYTES,
     MAX_UNANSWERED_FRAMES,
-    RECEIVE_BYTES,
     RECONNECT_FIRST,
     RECONNECT_MAX,
     SILENCE_TIMEOUT,
     SLOWEST_LINK,
 )
 from .paxos.messages import AcceptorId, Reply, Request, answers
+from .stream import Stream, connect
 from .wire import FrameBuffer, decode_greeting, decode_replies, encode_requests, run
 
 Deliver: TypeAlias = Callable[[int, Sequence[Reply], bool], None]
@@ -149,7 +149,9 @@ class Link:
         self._outbox: dict[_Exchange, None] = {}  # not begun; whoever asked still waits
         self._unanswered: list[_Exchange] = []  # begun, oldest first
         self._ready = trio.lowlevel.ParkingLot()  # askers, while we are down or behind
-        self._writer = trio.lowlevel.ParkingLot()
+        self._stream: Stream | None = None  # while it is up
+        self._rest = memoryview(b"")  # of what was begun, and the system did not take at once
+        self._writer = trio.lowlevel.ParkingLot()  # the writer, while there is no such rest
 
     @property
     def up(self) -> bool:
@@ -202,7 +204,7 @@ class Link:
                 await self._ready.park()
             exchange = _Exchange(batch, deliver, again)
             self._outbox[exchange] = None
-            self._writer.unpark()
+            self._send()
             try:
                 await exchange.ended.wait()
             finally:
@@ -259,10 +261,10 @@ class Link:
         address = self.addresses[max(self._failures - 1, 0) % len(self.addresses)]
         self.reached = address
         with trio.move_on_after(CONNECT_TIMEOUT) as connecting:
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            stream = await connect(address)
         if connecting.cancelled_caught:
             return f"did not accept a connection within {CONNECT_TIMEOUT} s"
-        async with stream:
+        with stream:
             with trio.move_on_after(CONNECT_TIMEOUT) as greeting:
                 identity = await _receive_greeting(stream)
             if greeting.cancelled_caught:
@@ -271,12 +273,13 @@ class Link:
                 return None
             return await self._serve(stream)
 
-    async def _serve(self, stream: trio.SocketStream) -> str:
+    async def _serve(self, stream: Stream) -> str:
         """Serve those who ask, on a connection that was welcomed; return why it was lost."""
         self._down = self.refused = None
         self._last_heard = trio.current_time()
         self._next_id = 0
         self._silence = ""
+        self._stream = stream
         self._changed()
         self._ready.unpark_all()
         reason = "the connection broke"
@@ -289,20 +292,20 @@ class Link:
             reason = self._silence or reason
         finally:
             self._down = reason
+            self._stream = None
+            self._rest = memoryview(b"")
             for exchange in (*self._unanswered, *self._outbox):
                 exchange.ended.set()  # whoever still waits for it asks again
             self._unanswered.clear()
             self._outbox.clear()
         return reason
 
-    async def _write(self, stream: trio.SocketStream, connection: trio.CancelScope) -> None:
-        """Send what is asked, with one send for all that waits. Nobody else ever sends.
+    def _send(self) -> None:
+        """Send what waits, in one piece, as far as the system takes it at once.
 
-        Cancelled in the middle of a frame, the connection is over, and not used again.
+        Nobody else ever begins a frame, and none is begun before the last one has left.
         """
-        while True:
-            while not self._outbox:  # what woke us may have been withdrawn
-                await self._writer.park()
+        while self._outbox and not self._rest and self._stream is not None:
             data = bytearray()
             while self._outbox and len(data) < MAX_BATCH_BYTES:
                 exchange = next(iter(self._outbox))
@@ -310,18 +313,32 @@ class Link:
                 data += exchange.begin(self._next_id)
                 self._next_id += exchange.count
                 self._unanswered.append(exchange)
+            self._rest = memoryview(data)[self._stream.send_now(data) :]
+        if self._rest:
+            self._writer.unpark()
+
+    async def _write(self, stream: Stream, connection: trio.CancelScope) -> None:
+        """Send what was not taken at once, and then what has waited for that.
+
+        Cancelled in the middle of a frame, the connection is over, and not used again.
+        """
+        while True:
+            while not self._rest:
+                await self._writer.park()
             try:
-                await stream.send_all(data)
+                await stream.send_all(self._rest)
             except trio.BrokenResourceError:
                 connection.cancel()
                 return
+            self._rest = memoryview(b"")
+            self._send()
 
-    async def _read(self, stream: trio.SocketStream) -> str:
+    async def _read(self, stream: Stream) -> str:
         """Take replies until the connection is lost; return why it was."""
         buffer = FrameBuffer()
         while True:
             try:
-                data = await stream.receive_some(RECEIVE_BYTES)
+                data = await stream.receive()
             except trio.BrokenResourceError:
                 return "the connection broke"
             if not data:
@@ -362,7 +379,7 @@ class Link:
         raise ProtocolError("a reply to a request that was not made, or was answered")
 
 
-async def _receive_greeting(stream: trio.SocketStream) -> Identity:
+async def _receive_greeting(stream: Stream) -> Identity:
     """The greeting, which is all that an acceptor says before it is asked.
 
     Raises:
@@ -375,7 +392,7 @@ async def _receive_greeting(stream: trio.SocketStream) -> Identity:
     buffer = FrameBuffer(MAX_GREETING_BYTES)
     while True:
         try:
-            data = await stream.receive_some(RECEIVE_BYTES)
+            data = await stream.receive()
         except trio.BrokenResourceError:
             data = b""
         if not data:

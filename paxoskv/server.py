@@ -27,13 +27,13 @@ from .limits import (
     MAX_UNFINISHED_BYTES,
     MEND_PAUSE,
     QUICK_FLUSH,
-    RECEIVE_BYTES,
     SLOWEST_LINK,
     STALLED_FRAME_TIMEOUT,
 )
 from .lines import Lines, Place
 from .paxos import acceptor
 from .paxos.messages import Commit, Reply, Request, Turn
+from .stream import Stream
 from .tasks import unwrapped
 from .wire import (
     FrameBuffer,
@@ -234,7 +234,7 @@ class Host:
 
     # --- connections -------------------------------------------------------------------
 
-    async def _handle(self, stream: trio.SocketStream) -> None:
+    async def _handle(self, accepted: trio.SocketStream) -> None:
         """Serve one connection to its end. Cancelled, it just drops the connection."""
         if self._connections >= MAX_CONNECTIONS:
             if not self._idle:
@@ -244,6 +244,14 @@ class Host:
             del self._idle[longest]
             longest.cancel()  # its client opens another connection when it needs one
         self._connections += 1
+        try:
+            with Stream(accepted) as stream:
+                await self._serve(stream)
+        finally:
+            self._connections -= 1
+
+    async def _serve(self, stream: Stream) -> None:
+        """Serve a client as long as it keeps the rules, and say what ended that."""
         try:
             with trio.CancelScope() as scope:
                 await self._converse(stream, scope)
@@ -258,10 +266,8 @@ class Host:
             logger.warning("closed the connection from %s: it stalled", _peer(stream))
         except trio.BrokenResourceError:
             logger.debug("the connection from %s broke", _peer(stream))
-        finally:
-            self._connections -= 1
 
-    async def _converse(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    async def _converse(self, stream: Stream, scope: trio.CancelScope) -> None:
         """Answer what arrives, with one flush and one send for all that arrived together."""
         sender = _Sender(stream)
         await sender.send(self._greeting)
@@ -276,7 +282,7 @@ class Host:
 
     async def _read_and_answer(
         self,
-        stream: trio.SocketStream,
+        stream: Stream,
         sender: _Sender,
         scope: trio.CancelScope,
         buffer: FrameBuffer,
@@ -290,9 +296,9 @@ class Host:
             try:
                 if buffer:
                     with trio.fail_at(began + _patience(buffer.announced)):
-                        data = await stream.receive_some(RECEIVE_BYTES)
+                        data = await stream.receive()
                 else:
-                    data = await stream.receive_some(RECEIVE_BYTES)
+                    data = await stream.receive()
             finally:
                 self._idle.pop(scope, None)
             if not data:
@@ -357,7 +363,7 @@ class _Sender:
 
     __slots__ = ("_lock", "_stream")
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._lock = trio.Lock()
 
@@ -368,15 +374,11 @@ class _Sender:
             trio.TooSlowError: the client takes too long to read it.
             trio.BrokenResourceError: the connection broke.
         """
-        try:
-            self._lock.acquire_nowait()  # without a pass of the scheduler
-        except trio.WouldBlock:
-            await self._lock.acquire()
-        try:
-            with trio.fail_after(_patience(len(data))):
-                await self._stream.send_all(data)
-        finally:
-            self._lock.release()
+        sent = 0 if self._lock.locked() else self._stream.send_now(data)
+        if sent < len(data):
+            with memoryview(data) as whole, trio.fail_after(_patience(len(data))):
+                async with self._lock:
+                    await self._stream.send_all(whole[sent:])
 
 
 def _patience(size: int) -> float:
@@ -384,7 +386,7 @@ def _patience(size: int) -> float:
     return STALLED_FRAME_TIMEOUT + size / SLOWEST_LINK
 
 
-def _peer(stream: trio.SocketStream) -> str:
+def _peer(stream: Stream) -> str:
     try:
         host, port = stream.socket.getpeername()[:2]
     except OSError:

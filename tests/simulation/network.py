@@ -14,10 +14,12 @@ import os
 from collections import deque
 from dataclasses import dataclass
 from random import Random
+from typing import Self
 
 import trio
 
 from paxoskv.identity import Address
+from paxoskv.limits import RECEIVE_BYTES
 
 from .clock import Clock
 from .trace import Trace
@@ -59,18 +61,13 @@ class Network:
         rng: where latencies come from.
         weather: how it is unless something makes it worse.
         trace: takes note of what is sent and lost.
-        yields: whether a task that has sent lets others go first, as in trio. It is a third of
-            all that the scheduler does, and not needed in each world.
     """
 
-    def __init__(
-        self, clock: Clock, rng: Random, weather: Weather, trace: Trace, yields: bool
-    ) -> None:
+    def __init__(self, clock: Clock, rng: Random, weather: Weather, trace: Trace) -> None:
         self.clock = clock
         self.rng = rng
         self.fair = self.weather = weather
         self.trace = trace
-        self.yields = yields
         self._listeners: dict[Address, Listener] = {}
         self._streams: dict[Stream, None] = {}  # whose owners live
         self._dark: set[str] = set()  # hosts without power
@@ -250,14 +247,14 @@ class Pipe:
         self.source.writable.unpark_all()
 
 
-class Stream(trio.abc.Stream):
-    """One end of a connection, with what the code under test uses of a ``SocketStream``.
+class Stream:
+    """One end of a connection, as a ``paxoskv.stream.Stream``.
 
     Attributes:
         incoming, outgoing: its pipes.
         arrived: the bytes that arrived and were not received.
         lost: whether it has learned that the connection is broken.
-        socket: knows the addresses, as that of a ``SocketStream`` does.
+        socket: knows the addresses.
     """
 
     incoming: Pipe
@@ -278,63 +275,67 @@ class Stream(trio.abc.Stream):
         self._dead = False  # its owner is no more
         self._sending = False
 
-    # --- what trio's streams do ----------------------------------------------------------
+    # --- what a stream does --------------------------------------------------------------
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes; cancelled, some of them may have been sent."""
-        assert not self._sending, "two tasks send on one stream"
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self._sending = True
-        try:
-            rest = bytes(data)
-            while True:
-                self._check_open()
-                room = max(self.outgoing.room, 0)
-                if room:
-                    sent, rest = rest[:room], rest[room:]
-                    self._network.trace.note(self._label, "sends", sent)
-                    self.outgoing.send(sent)
-                if not rest:
-                    break
-                await self.writable.park()
-        finally:
-            self._sending = False
-        if self._network.yields:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+    def __enter__(self) -> Self:
+        return self
 
-    async def wait_send_all_might_not_block(self) -> None:
-        """Part of the interface; not used."""
-        raise NotImplementedError
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Receive some of what has arrived, or b"" at the end."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        waited = False
-        while True:
-            self._check_open()
-            if self.arrived:
-                break
-            if self._ended:
-                return b""
-            await self._readable.park()
-            waited = True
-        size = len(self.arrived)
-        if self._network.rng.random() < self._network.weather.crumbs:
-            size = self._network.rng.randint(1, size)
-        size = min(size, max_bytes or size)
-        data = bytes(self.arrived[:size])
-        del self.arrived[:size]
-        self.incoming.source.writable.unpark_all()
-        if not waited:  # as trio does: whoever has waited need not let others go first
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        return data
-
-    async def aclose(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it: the other end receives what was sent, and then the end."""
         if not self._closed:
             self._closed = True
             self._leave(silently=self._dead or self.lost)
+
+    async def aclose(self) -> None:
+        """Close it, as who has accepted it does at last."""
+        self.__exit__()
         await trio.lowlevel.checkpoint()
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Send as much as there is room for."""
+        assert not self._sending, "two tasks send on one stream"
+        if self._closed or self.lost or self._dead:
+            return 0
+        sent = bytes(data[: max(self.outgoing.room, 0)])
+        if sent:
+            self._network.trace.note(self._label, "sends", sent)
+            self.outgoing.send(sent)
+        return len(sent)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes; cancelled, some of them may have been sent."""
+        assert not self._sending, "two tasks send on one stream"
+        await trio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        while True:
+            self._check_open()
+            rest = rest[self.send_now(rest) :]
+            if not rest:
+                return
+            self._sending = True
+            try:
+                await self.writable.park()
+            finally:
+                self._sending = False
+
+    async def receive(self) -> bytes:
+        """Receive some of what has arrived, or b"" at the end."""
+        if self.arrived or self._ended:
+            await trio.lowlevel.checkpoint()
+        while not self.arrived:
+            self._check_open()
+            if self._ended:
+                return b""
+            await self._readable.park()
+        self._check_open()
+        size = len(self.arrived)
+        if self._network.rng.random() < self._network.weather.crumbs:
+            size = self._network.rng.randint(1, size)
+        size = min(size, RECEIVE_BYTES)
+        data = bytes(self.arrived[:size])
+        del self.arrived[:size]
+        self.incoming.source.writable.unpark_all()
+        return data
 
     def _check_open(self) -> None:
         if self._closed:

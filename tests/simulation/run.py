@@ -90,9 +90,7 @@ class _World:
             spike=rng.choice((0.05, 0.5, 2.0)),
             crumbs=rng.choice((0.0, 0.1)),
         )
-        self.network = Network(
-            clock, Random(f"{seed} network"), weather, self.trace, yields=rng.random() < 0.25
-        )
+        self.network = Network(clock, Random(f"{seed} network"), weather, self.trace)
         self._seconds = seconds
         self._n = rng.choice((3, 3, 3, 4, 5))
         self._keep = rng.choice((1, 2, 4, 8))

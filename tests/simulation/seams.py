@@ -32,8 +32,11 @@ HERE: ContextVar[str] = ContextVar("HERE")
 def simulated(network: Network, seed: str) -> Iterator[None]:
     """Let the real code, and trio's scheduler, run in the simulated world of a seed."""
 
-    async def open_tcp_stream(host: str, port: int) -> Stream:
-        return await network.connect(HERE.get(), Address(host, port))
+    async def connect(address: Address) -> Stream:
+        return await network.connect(HERE.get(), address)
+
+    def accepted(stream: Stream) -> Stream:
+        return stream
 
     async def run_sync(function: Callable[[], None]) -> None:
         store = function.__self__  # type: ignore[attr-defined]
@@ -41,11 +44,11 @@ def simulated(network: Network, seed: str) -> Iterator[None]:
         await store.flush_in_time()
 
     ids = random.Random(f"{seed} ids")
-    for module in (paxoskv.link, paxoskv.server):
-        assert vars(module)["trio"] is trio, "it finds streams and threads by another name"
+    assert vars(paxoskv.server)["trio"] is trio, "it finds threads by another name"
     with ExitStack() as stack:
         for owner, name, double in (
-            (trio, "open_tcp_stream", open_tcp_stream),
+            (paxoskv.link, "connect", connect),
+            (paxoskv.server, "Stream", accepted),
             (trio.to_thread, "run_sync", run_sync),
             # Simulated time does not pass while the event loop is held up.
             (paxoskv.server, "QUICK_FLUSH", 0.0),
