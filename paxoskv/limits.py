@@ -106,7 +106,11 @@ MAX_PENDING_COMMITS: Final = 4096
 """Commits that wait to be sent; beyond, the oldest are forgotten, which is no harm (R8)."""
 
 COMMIT_DELAY: Final = 0.01
-"""How long a commit waits for a round to ride on."""
+"""How long a commit waits for the next version of its key to ride on."""
+
+COMMIT_ROUND_TRIPS: Final = 4.0
+"""The same in round trips, where these take long; the longer of the two counts, up to
+``COMMIT_PATIENCE``."""
 
 COMMIT_PATIENCE: Final = 0.25
 """How long commits alone may take to be answered; also what closing a client may take."""

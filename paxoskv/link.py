@@ -1,10 +1,10 @@
 """One client's connection to one acceptor: many requests in flight, reconnects, bounded.
 
 A link owns its stream, so a caller that is cancelled never leaves half a frame behind.
-Callers hand it a batch with :meth:`Link.ask` and wait. What the system takes at once leaves at
-once, by a plain call; a task of the link sends the rest, and another one reads. A batch outlives a lost connection: without its answer it is sent again when
-the link is up again. That is safe, for an acceptor answers a repeated request as it
-would have answered the first.
+Callers hand it a batch with :meth:`Link.ask` and wait. What the system takes at once leaves
+at once, by a plain call; a task of the link sends the rest, and another one reads. A batch
+outlives a lost connection: without its answer it is sent again when the link is up again.
+That is safe, for an acceptor answers a repeated request as it would have answered the first.
 """
 
 from __future__ import annotations

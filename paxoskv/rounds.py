@@ -11,13 +11,14 @@ and a system call.
 A round is owned by the client, not by the callers that it serves: a cancelled call takes
 its own operation out, and nobody else notices.
 
-Commits (rule R8) ride on the next round, or go soon after if there is none. Nobody waits for
+Commits (rule R8) wait for a moment: where the next version of the key is written meanwhile,
+its ``Accept`` tells what is chosen for the last one. The others go together. Nobody waits for
 them, and one that is lost is no harm.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from random import Random
@@ -29,6 +30,7 @@ from .errors import ProtocolError
 from .limits import (
     COMMIT_DELAY,
     COMMIT_PATIENCE,
+    COMMIT_ROUND_TRIPS,
     LATE,
     LATE_ROUND_TRIPS,
     MAX_BATCH_BYTES,
@@ -38,7 +40,7 @@ from .limits import (
     MAX_PENDING_COMMITS,
 )
 from .link import Batch, Link
-from .paxos.messages import AcceptorId, Commit, Reply, Request
+from .paxos.messages import Accept, AcceptorId, Commit, Instance, Reply, Request
 from .paxos.operation import Done, Operation, Outcome, Pause, ResultT
 from .wire import size_of
 from .writers import TakeTurn
@@ -119,8 +121,8 @@ class Rounds:
         self._rng = rng
         self._continuing: dict[_Job, None] = {}  # have been in a round: these go first
         self._fresh: dict[_Job, None] = {}
-        self._commits: deque[Commit] = deque(maxlen=MAX_PENDING_COMMITS)  # the oldest are lost
-        self._committing = False
+        self._commits: dict[Instance, tuple[Commit, float]] = {}  # that wait, and until when
+        self._committing = False  # whether a task waits to send them
         self._launching = False
         self._prompt: int | None = None  # until the next round
         self._open = 0  # rounds in which somebody waits for replies
@@ -181,36 +183,57 @@ class Rounds:
             self._nursery.start_soon(self.send_commits)
 
     def _commit(self, commit: Commit) -> None:
-        self._commits.append(commit)
+        if len(self._commits) == MAX_PENDING_COMMITS:
+            del self._commits[next(iter(self._commits))]
+        delay = min(max(COMMIT_DELAY, COMMIT_ROUND_TRIPS * self._round_trip), COMMIT_PATIENCE)
+        self._commits[commit.instance] = commit, trio.current_time() + delay
         if not self._committing:
             self._committing = True
-            self._nursery.start_soon(self._commit_soon)
+            self._nursery.start_soon(self._commit_later)
 
-    async def _commit_soon(self) -> None:
-        """Send the commits that no round has taken along by then."""
-        await trio.sleep(COMMIT_DELAY)
+    async def _commit_later(self) -> None:
+        """Send the commits that nothing has taken along by their time."""
+        while self._commits:
+            _, due = next(iter(self._commits.values()))
+            await trio.sleep_until(due)
+            await self.send_commits(trio.current_time())
         self._committing = False
-        await self.send_commits()
 
-    async def send_commits(self) -> None:
-        """Send the commits that wait, and wait for a bounded while until they have arrived."""
+    async def send_commits(self, due: float = math.inf) -> None:
+        """Send the commits that wait, and wait for a bounded while until they have arrived.
+
+        Args:
+            due: only those that wait no longer than until then.
+        """
         with trio.move_on_after(COMMIT_PATIENCE):
-            while self._commits:
-                batch = Batch(self._take_commits(MAX_BATCH_MESSAGES, MAX_BATCH_BYTES))
+            while commits := self._take_commits(due):
+                batch = Batch(commits)
                 async with trio.open_nursery() as nursery:
                     for link in self._links.values():
                         if link.up and not link.behind:
                             nursery.start_soon(link.ask, batch, _ignore)
 
-    def _take_commits(self, count: int, size: int) -> list[Request]:
-        """As many of the commits that wait as there is room for."""
-        commits: list[Request] = []
-        while self._commits and len(commits) < count:
-            size -= size_of(self._commits[0])
-            if size < 0:
+    def _take_commits(self, due: float) -> list[Commit]:
+        """The commits that are due, as many as a frame has room for."""
+        commits: list[Commit] = []
+        room = MAX_BATCH_BYTES
+        for commit, until in self._commits.values():
+            room -= size_of(commit)
+            if until > due or room < 0 or len(commits) == MAX_BATCH_MESSAGES:
                 break
-            commits.append(self._commits.popleft())
+            commits.append(commit)
+        for commit in commits:
+            del self._commits[commit.instance]
         return commits
+
+    def _with_commit(self, request: Request) -> Request:
+        """The request; an Accept tells what is chosen for the version before, if that waits."""
+        if isinstance(request, Accept) and self._commits:
+            key, ver = request.instance
+            commit, _ = self._commits.pop(Instance(key, ver - 1), (None, 0.0))
+            if commit is not None:
+                return request._replace(after=commit.id)
+        return request
 
     def _draw(self, pause: Pause) -> float:
         """How long to pause, in seconds."""
@@ -236,11 +259,10 @@ class Rounds:
     async def _run_round(self) -> None:
         self._launching = False
         self._prompt = None
-        jobs, room = self._take_jobs()
+        jobs = self._take_jobs()
         if not jobs:
             return  # all that waited were cancelled meanwhile
-        commits = self._take_commits(MAX_BATCH_MESSAGES - len(jobs), room)
-        batch = Batch([job.request for job in jobs] + commits)
+        batch = Batch([self._with_commit(job.request) for job in jobs])
         async with trio.open_nursery() as nursery:
             round_ = _Round(jobs, nursery.cancel_scope)
             self.count += 1
@@ -251,8 +273,8 @@ class Rounds:
         # With the replies of all acceptors, each operation has had a next step.
         assert not round_.waiting, "a round ended before its operations"
 
-    def _take_jobs(self) -> tuple[list[_Job], int]:
-        """The jobs of the next round: the oldest first, as many as fit; the bytes that are left."""
+    def _take_jobs(self) -> list[_Job]:
+        """The jobs of the next round: the oldest first, as many as fit."""
         jobs: list[_Job] = []
         room = MAX_BATCH_BYTES
         for queue in (self._continuing, self._fresh):
@@ -260,11 +282,11 @@ class Rounds:
                 job = next(iter(queue))
                 size = size_of(job.request)
                 if jobs and size > room:
-                    return jobs, 0
+                    return jobs
                 room -= size
                 del queue[job]
                 jobs.append(job)
-        return jobs, room
+        return jobs
 
     def _deliver(
         self,

@@ -158,7 +158,7 @@ def encode_farewell(reason: str) -> bytes:
 def size_of(message: Request | Reply) -> int:
     """About how many bytes a message takes in a frame, and never less."""
     match message:
-        case Accept((key, _), _, proposal, _):
+        case Accept((key, _), _, proposal):
             return _size(key, proposal)
         case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Find(key) | Turn(key):
             return _size(key, None)
@@ -189,8 +189,8 @@ def _request_array(request: Request) -> tuple[object, ...]:
             return (0, key, ver)
         case Prepare((key, ver), (n, proposer)):
             return (1, key, ver, n, proposer)
-        case Accept((key, ver), (n, proposer), ((owner, serial), value), append):
-            return (2, key, ver, n, proposer, owner, serial, value, append)
+        case Accept((key, ver), (n, proposer), ((owner, serial), value), append, after):
+            return (2, key, ver, n, proposer, owner, serial, value, append, after)
         case Commit((key, ver), (owner, serial)):
             return (3, key, ver, owner, serial)
         case Find(key, below):
@@ -334,9 +334,15 @@ def _accept(
     serial: Any,
     value: Any,
     append: Any,
+    after: Any,
 ) -> Accept:
+    instance = _instance(key, ver)
     proposal = _proposal(owner, serial, value)
-    return Accept(_instance(key, ver), _ballot(n, proposer), proposal, _bool(append))
+    if after is not None:
+        if type(after) is not list or len(after) != 2 or ver == 0:
+            raise ProtocolError(f"expected the id of a proposal, not {_shown(after)}")
+        after = _proposal_id(*after)
+    return Accept(instance, _ballot(n, proposer), proposal, _bool(append), after)
 
 
 def _commit(_: int, key: Any, ver: Any, owner: Any, serial: Any) -> Commit:
@@ -419,7 +425,7 @@ def _state(_: int, release: Any, keys: Any, size: Any) -> State:
 _REQUESTS: Final[Sequence[tuple[int, Callable[..., Request]]]] = (
     (3, _read),
     (5, _prepare),
-    (9, _accept),
+    (10, _accept),
     (5, _commit),
     (3, _find),
     (3, _scan),

@@ -7,7 +7,7 @@ it to a store, and keeps what belongs to a key as a whole: its top, and its floo
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple, Protocol, assert_never
 
@@ -29,6 +29,7 @@ from .messages import (
     Prepare,
     Promise,
     Proposal,
+    ProposalId,
     Read,
     Refusal,
     Reply,
@@ -47,7 +48,8 @@ from .messages import (
 class Register(NamedTuple):
     """What an acceptor remembers of one instance.
 
-    Once it knows what is chosen, that alone counts, and the rest is blank.
+    Once it knows what is chosen, that alone counts. Where that is what it voted for, it need
+    not keep it twice: then ``chosen`` is None, and the :class:`Summary` says so.
     """
 
     promised: Ballot = FAST
@@ -70,7 +72,8 @@ class Summary(NamedTuple):
     Attributes:
         top: the highest version with a vote or known as chosen, or ``NO_TOP``.
         floor: versions below it were dropped (rule R9).
-        chosen: the versions that are known as chosen, and kept, in order.
+        chosen: the versions that are known as chosen, and kept, in order. Where the register
+            of one has no ``chosen``, what it voted for is.
     """
 
     top: int = NO_TOP
@@ -138,7 +141,7 @@ def answer(
             if ballot < promised:
                 return register, Refusal(promised, voted, top)
             return Register(ballot, voted), Promise(voted, top)
-        case Accept(instance, ballot, proposal, append):
+        case Accept(instance, ballot, proposal, append, _):
             vote = Vote(ballot, proposal, append)
             if ballot < promised or _taken(voted, vote):
                 return register, Refusal(promised, voted, top)
@@ -154,7 +157,12 @@ def _taken(voted: Vote | None, vote: Vote) -> bool:
     return voted is not None and voted.ballot == vote.ballot and voted != vote
 
 
-_ABOUT_AN_INSTANCE: Final = (Read, Prepare, Accept, Commit)
+def _with_chosen(ver: int, register: Register, summary: Summary) -> Register:
+    """The register of a version, with what is chosen there if the acceptor knows that."""
+    if register.chosen is not None or ver not in summary.chosen:
+        return register
+    assert register.voted is not None, "who keeps no chosen proposal has voted for it"
+    return Register(chosen=register.voted.proposal)
 
 
 class Acceptor:
@@ -187,32 +195,15 @@ class Acceptor:
         if not summary.chosen:
             return Found(NO_TOP, None, summary.top)
         latest = summary.chosen[-1]
-        return Found(latest, self._store.register(Instance(key, latest)).chosen, summary.top)
+        return Found(latest, self._register(Instance(key, latest), summary).chosen, summary.top)
 
     def handle(self, request: Request) -> Reply:
         """Answer a request, and keep in the store what the answer rests on."""
-        if not isinstance(request, _ABOUT_AN_INSTANCE):
-            return self._look(request)
-        instance = request.instance
-        summary = self._store.summary(instance.key)
-        if instance.ver < summary.floor:
-            if isinstance(request, Commit):
-                return Noted(True, summary.top)
-            return self._compacted(instance.key)
-        before = self._store.register(instance)
-        if isinstance(request, Commit):
-            return self._commit(request, summary, before)
-        after, reply = answer(before, summary.top, request)
-        if after != before:
-            assert after.promised >= before.promised, "a promise is never taken back"
-            assert after.voted is None or after.voted.ballot <= after.promised
-            if after.voted is not None and instance.ver > summary.top:
-                summary = Summary(instance.ver, summary.floor, summary.chosen)
-            self._store.save(instance.key, summary, {instance.ver: after})
-        return reply
-
-    def _look(self, request: Find | Scan | Turn | Status) -> Reply:
         match request:
+            case Accept() | Read() | Prepare():
+                return self._answer(request)
+            case Commit():
+                return self._commit(request)
             case Find(key, below):
                 return self._find(key, below)
             case Scan(prefix, last):
@@ -224,32 +215,87 @@ class Acceptor:
             case _:
                 assert_never(request)
 
+    def _register(self, instance: Instance, summary: Summary) -> Register:
+        return _with_chosen(instance.ver, self._store.register(instance), summary)
+
+    def _answer(self, request: Read | Prepare | Accept) -> Reply:
+        """Answer what is asked about an instance (rules R2, R3 and R9)."""
+        instance = request.instance
+        key, ver = instance
+        summary = stored = self._store.summary(key)
+        changed: dict[int, Register] = {}
+        if isinstance(request, Accept) and request.after is not None:
+            _, summary = self._learn(Instance(key, ver - 1), request.after, None, stored, changed)
+        reply: Reply
+        if ver < summary.floor:
+            reply = self._compacted(key)
+        else:
+            before = self._register(instance, summary)
+            after, reply = answer(before, summary.top, request)
+            if after != before:
+                assert after.promised >= before.promised, "a promise is never taken back"
+                assert after.voted is None or after.voted.ballot <= after.promised
+                if after.voted is not None and ver > summary.top:
+                    summary = Summary(ver, summary.floor, summary.chosen)
+                changed[ver] = after
+        if changed or summary is not stored:
+            self._store.save(key, summary, changed)
+        return reply
+
+    def _commit(self, commit: Commit) -> Noted:
+        summary = stored = self._store.summary(commit.instance.key)
+        changed: dict[int, Register] = {}
+        known, summary = self._learn(*commit, stored, changed)
+        if summary is not stored:
+            self._store.save(commit.instance.key, summary, changed)
+        return Noted(known, summary.top)
+
+    def _learn(
+        self,
+        instance: Instance,
+        id_: ProposalId,
+        proposal: Proposal | None,
+        summary: Summary,
+        changed: dict[int, Register],
+    ) -> tuple[bool, Summary]:
+        """Learn what is chosen, and drop what that makes too old (rules R8 and R9).
+
+        Args:
+            instance: of which it is told.
+            id_: of the proposal that is chosen there.
+            proposal: the proposal, if it came along.
+            summary: of the key.
+            changed: takes the registers that are to be saved with the summary.
+
+        Returns:
+            Whether it knows the proposal by now, and the new summary.
+        """
+        key, ver = instance
+        if ver < summary.floor:
+            return True, summary
+        voted, known = self._store.register(instance)[1:]
+        if ver in summary.chosen:
+            known = known or (voted and voted.proposal)
+            if known is None or known.id != id_:
+                raise ProtocolError(f"another proposal is chosen for {key!r} version {ver}")
+            return True, summary
+        its_own = voted is not None and voted.proposal.id == id_
+        if not its_own and proposal is None:
+            self._miss(key)
+            return False, summary
+        at = bisect(summary.chosen, ver)
+        chosen = (*summary.chosen[:at], ver, *summary.chosen[at:])
+        kept = chosen[-self._keep :]
+        floor = kept[0] if len(chosen) > self._keep else summary.floor
+        assert floor >= summary.floor, "the floor never sinks"
+        if proposal is not None and not its_own and ver >= floor:
+            changed[ver] = Register(chosen=proposal)
+        return True, Summary(max(summary.top, ver), floor, kept)
+
     def _compacted(self, key: str) -> Compacted:
         latest, proposal, top = self.known(key)
         assert isinstance(proposal, Proposal), "what is dropped is older than something known"
         return Compacted(latest, proposal, top)
-
-    def _commit(self, commit: Commit, summary: Summary, before: Register) -> Noted:
-        """Learn what is chosen, and drop what that makes too old (rules R8 and R9)."""
-        (key, ver), id_, proposal = commit
-        if before.chosen is not None:
-            if before.chosen.id != id_:
-                raise ProtocolError(f"another proposal is chosen for {key!r} version {ver}")
-            return Noted(True, summary.top)
-        if proposal is None and before.voted is not None and before.voted.proposal.id == id_:
-            proposal = before.voted.proposal
-        if proposal is None:
-            self._miss(key)
-            return Noted(False, summary.top)
-        chosen = list(summary.chosen)
-        insort(chosen, ver)
-        kept = chosen[-self._keep :]
-        floor = kept[0] if len(chosen) > self._keep else summary.floor
-        assert floor >= summary.floor, "the floor never sinks"
-        after = Summary(max(summary.top, ver), floor, tuple(kept))
-        registers = {ver: Register(chosen=proposal)} if ver >= floor else {}
-        self._store.save(key, after, registers)
-        return Noted(True, after.top)
 
     def _miss(self, key: str) -> None:
         if len(self.missed) < MAX_MISSED_KEYS:
@@ -269,7 +315,7 @@ class Acceptor:
         else:
             found = summary.top, self._store.register(Instance(key, summary.top))
         ver, register = found or (NO_TOP, BLANK)
-        return Found(ver, register.sight, summary.top)
+        return Found(ver, _with_chosen(ver, register, summary).sight, summary.top)
 
     def _scan(self, prefix: str, after: str) -> Page:
         """One page: as much as the limits of a page allow, and at least one key."""
@@ -278,7 +324,7 @@ class Acceptor:
         for key, summary in self._store.keys(prefix, after):
             if len(items) == MAX_PAGE_KEYS or size >= MAX_PAGE_BYTES:
                 return Page(tuple(items), more=True)
-            sight = self._store.register(Instance(key, summary.top)).sight
+            sight = self._register(Instance(key, summary.top), summary).sight
             assert sight is not None, "the top has a vote, or is known as chosen"
             items.append((key, summary.top, sight))
             proposal = sight if isinstance(sight, Proposal) else sight.proposal

@@ -92,13 +92,15 @@ class Prepare(NamedTuple):
 class Accept(NamedTuple):
     """Phase 2a: ask for a vote for this proposal at this ballot.
 
-    ``append`` asks for it only where the key has no higher version (rule R7).
+    ``append`` asks for it only where the key has no higher version (rule R7). ``after`` is
+    the id of what is chosen for the version before, as a :class:`Commit` would tell it.
     """
 
     instance: Instance
     ballot: Ballot
     proposal: Proposal
     append: bool = False
+    after: ProposalId | None = None
 
 
 class Commit(NamedTuple):
