@@ -21,6 +21,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from heapq import heappop, heappush
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -52,36 +54,29 @@ _SMOOTHING = 0.1  # the weight of the newest round trip in their average
 class _Job:
     """An operation that somebody waits for, and where it is at the moment."""
 
-    __slots__ = ("_woken", "index", "operation", "outcome", "pausing", "request", "round")
+    __slots__ = ("_woken", "index", "operation", "outcome", "pause_end", "request", "round", "turn")
 
-    def __init__(self, operation: Operation[Any]) -> None:
+    def __init__(self, operation: Operation[Any], turn: TakeTurn | None) -> None:
         self.operation = operation
+        self.turn = turn  # what its caller waits for before it goes on after a pause
         self.request: Request  # the step to send, or that was sent
         self.round: _Round | None = None  # which carries the request; None: in a queue
         self.index = 0  # of the request in its round
-        self.pausing = False  # whether its caller sleeps before the next step
-        # What its caller was woken for.
-        self.outcome: Pause | Done[Any] | ProtocolError | None = None
+        self.pause_end: float | None = None  # when it takes the next step; None: it waits
+        # What its caller was woken for; None: its pause is over, and it needs the turn.
+        self.outcome: Done[Any] | ProtocolError | None = None
         self._woken = trio.Event()
 
-    def wake(self, outcome: Pause | Done[Any] | ProtocolError | None) -> None:
-        """Wake the caller; None: its pause ended early, and the next step is under way."""
+    def wake(self, outcome: Done[Any] | ProtocolError | None) -> None:
+        """Wake the caller."""
         self.outcome = outcome
         self._woken.set()
 
     async def woken(self) -> None:
         """Wait to be woken."""
         await self._woken.wait()
-        self._woken = trio.Event()
-
-    async def woken_within(self, seconds: float) -> bool:
-        """Wait to be woken, and say whether it came to that within so many seconds."""
-        with trio.move_on_after(seconds):
-            await self._woken.wait()
-        if not self._woken.is_set():
-            return False
-        self._woken = trio.Event()
-        return True
+        if self.outcome is None:
+            self._woken = trio.Event()
 
 
 def _ignore(_start: int, _replies: Sequence[Reply], _again: bool) -> None:
@@ -123,6 +118,10 @@ class Rounds:
         self._fresh: dict[_Job, None] = {}
         self._commits: dict[Instance, tuple[Commit, float]] = {}  # that wait, and until when
         self._committing = False  # whether a task waits to send them
+        # The ends of pauses, the first first, and the jobs; some have gone on by then.
+        self._pauses: list[tuple[float, int, _Job]] = []
+        self._tickets = count()
+        self._timer: trio.CancelScope | None = None  # of the task that ends pauses
         self._launching = False
         self._prompt: int | None = None  # until the next round
         self._open = 0  # rounds in which somebody waits for replies
@@ -152,24 +151,19 @@ class Rounds:
         Raises:
             ProtocolError: the operation cannot go on with what the acceptors said.
         """
-        job = _Job(operation)
+        job = _Job(operation, take_turn)
         try:
             self._enqueue(job, self._fresh, operation.ask())
-            while True:
+            await job.woken()
+            while job.outcome is None:
+                assert take_turn is not None
+                await take_turn()
+                self._enqueue(job, self._continuing, operation.ask())
                 await job.woken()
-                while isinstance(job.outcome, Pause):
-                    # Late replies may end the pause: with a decision, or a next step.
-                    if not await job.woken_within(self._draw(job.outcome)):
-                        job.outcome = None
-                        self._leave_round(job)
-                        if take_turn is not None:
-                            await take_turn()
-                        self._enqueue(job, self._continuing, operation.ask())
-                if isinstance(job.outcome, ProtocolError):
-                    raise job.outcome
-                if job.outcome is not None:
-                    result: ResultT = job.outcome.result
-                    return result
+            if isinstance(job.outcome, ProtocolError):
+                raise job.outcome
+            result: ResultT = job.outcome.result
+            return result
         finally:
             self._leave_round(job)
             self._fresh.pop(job, None)
@@ -235,9 +229,40 @@ class Rounds:
                 return request._replace(after=commit.id)
         return request
 
-    def _draw(self, pause: Pause) -> float:
-        """How long to pause, in seconds."""
-        return min(self._rng.uniform(pause.low, pause.high) * self._round_trip, MAX_PAUSE)
+    def _pause(self, job: _Job, pause: Pause) -> None:
+        """Let a job wait for a while, before it takes its next step."""
+        draw = self._rng.uniform(pause.low, pause.high) * self._round_trip
+        job.pause_end = end = trio.current_time() + min(draw, MAX_PAUSE)
+        heappush(self._pauses, (end, next(self._tickets), job))
+        if self._timer is None:
+            self._timer = trio.CancelScope()
+            self._nursery.start_soon(self._end_pauses)
+        self._timer.deadline = self._pauses[0][0]
+
+    async def _end_pauses(self) -> None:
+        """End each pause when its time has come, unless a late reply has ended it before."""
+        while self._pauses:
+            with trio.CancelScope(deadline=self._pauses[0][0]) as self._timer:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            while self._pauses and self._pauses[0][0] <= now:
+                end, _, job = heappop(self._pauses)
+                if job.pause_end == end:
+                    self._go_on(job)
+        self._timer = None
+
+    def _go_on(self, job: _Job) -> None:
+        """Its pause is over."""
+        self._leave_round(job)
+        if job.turn is not None:
+            job.wake(None)
+            return
+        try:
+            request = job.operation.ask()
+        except ProtocolError as error:
+            job.wake(error)
+        else:
+            self._enqueue(job, self._continuing, request)
 
     def _enqueue(self, job: _Job, queue: dict[_Job, None], request: Request) -> None:
         job.request = request
@@ -312,19 +337,15 @@ class Rounds:
 
     def _advance(self, round_: _Round, job: _Job, outcome: Outcome[Any] | ProtocolError) -> None:
         if isinstance(outcome, Pause):
-            job.wake(outcome)  # a late reply may also change a pause
-            if not job.pausing:
-                job.pausing = True
+            if job.pause_end is None:
                 self._waits_less(round_)
+            self._pause(job, outcome)  # a late reply may also change a pause
             return
-        was_pausing = job.pausing
         self._leave_round(job)
         if isinstance(outcome, Done | ProtocolError):
             job.wake(outcome)
         else:
             self._enqueue(job, self._continuing, outcome)
-            if was_pausing:
-                job.wake(None)
 
     def _leave_round(self, job: _Job) -> None:
         """Take a job out of the round that carries it, if any."""
@@ -334,10 +355,9 @@ class Rounds:
         del round_.jobs[job.index]
         if not round_.jobs:
             round_.scope.cancel()
-        if not job.pausing:
+        if job.pause_end is None:
             self._waits_less(round_)
-        job.round = None
-        job.pausing = False
+        job.round = job.pause_end = None
 
     def _waits_less(self, round_: _Round) -> None:
         """One job less of a round waits for replies. With none, it is not open any more."""

@@ -18,7 +18,7 @@ import paxoskv
 from paxoskv import Entry, open_kv, open_local_cluster
 from paxoskv import link as link_module
 from paxoskv.identity import new_cluster, parse_address
-from paxoskv.limits import MAX_KEY_BYTES, MAX_OPEN_ROUNDS, MAX_VALUE_BYTES
+from paxoskv.limits import DEFAULT_KEEP, MAX_KEY_BYTES, MAX_OPEN_ROUNDS, MAX_VALUE_BYTES
 from paxoskv.link import Batch, Deliver
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import Accept, Ballot, Prepare, Proposal, ProposalId, Vote
@@ -85,7 +85,7 @@ async def test_duelling_clients_agree() -> None:
 
         async def duel(me: int) -> None:
             async with open_kv(cluster.addresses, rng=Random(me)) as kv:
-                entries.append([await kv.propose("foo", ver, me) for ver in range(20)])
+                entries.append([await kv.propose("foo", ver, me) for ver in range(DEFAULT_KEEP)])
 
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
