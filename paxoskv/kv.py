@@ -15,6 +15,7 @@ from .paxos import messages
 from .paxos.messages import Instance, Proposal
 from .paxos.operation import Latest
 from .values import (
+    PLAIN,
     Entry,
     check_key,
     check_prefix,
@@ -194,6 +195,8 @@ class KV:
         value = encode_value(val)
         latest = await self._client.append("put", key, lambda _: value, blind=True)
         assert latest is not None, "there is always something to put"
+        if type(val) in PLAIN:
+            return Entry(key, latest.ver, val)  # nobody can change it, so it may be the same
         return _latest_entry(key, latest)
 
     async def update(self, key: str, function: Callable[[Any], Any]) -> Entry:

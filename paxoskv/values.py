@@ -115,7 +115,7 @@ def encode_value(value: object) -> bytes:
             deep.
         TooLarge: it is larger than ``MAX_VALUE_BYTES``.
     """
-    if type(value) not in _PLAIN:
+    if type(value) not in PLAIN:
         _Check().check(value, "the value", MAX_VALUE_DEPTH)
     try:
         data = cbor2.dumps(value, canonical=True)
@@ -135,7 +135,9 @@ def decode_value(data: bytes) -> Any:
     return decode_one(data, _VALUE_TAGS, MAX_VALUE_DEPTH, MAX_ENCODED_VALUE_BYTES, MAX_WEAK_KEYS)
 
 
-_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+"""The types of values that hold no others, and that nobody can change."""
+
 _VALUE_TAGS: Final = AllowedTags(0, 2, 3)  # datetimes, and integers beyond 64 bits
 
 
@@ -161,14 +163,14 @@ class _Check:
             case list():
                 self._count(value)
                 for index, item in enumerate(value):
-                    if type(item) not in _PLAIN:
+                    if type(item) not in PLAIN:
                         self.check(item, f"{where}[{index}]", depth - 1)
             case dict():
                 self._count(value)
                 for key, item in value.items():
                     if type(key) is not str:
                         self._check_key(key, where, len(value))
-                    if type(item) not in _PLAIN:
+                    if type(item) not in PLAIN:
                         self.check(item, f"{where}[{key!r}]", depth - 1)
             case _:
                 raise TypeError(

@@ -43,9 +43,10 @@ class Appender:
     ) -> None:
         self._own = own
         self._tops = tops
+        self._quorums = quorums
+        self._ballots = ballots
         self._proposer = Proposer(instance, own, quorums, ballots, tops, fast=fast)
-        self._finder = Finder(instance.key, quorums, ballots, tops=tops)
-        self._active: Proposer | Finder = self._proposer
+        self._finder: Finder | None = None  # once it looks for later versions
 
     @property
     def instance(self) -> Instance:
@@ -56,6 +57,10 @@ class Appender:
     def maybe(self) -> Proposal | None:
         """Its own proposal, if that may have been written, or may yet be."""
         return self._proposer.maybe
+
+    @property
+    def _active(self) -> Proposer | Finder:
+        return self._proposer if self._finder is None else self._finder
 
     @property
     def replied(self) -> AbstractSet[AcceptorId]:
@@ -79,15 +84,21 @@ class Appender:
 
     def ask(self) -> Request:
         """The next step of the proposer, or the look-up once it was overtaken."""
-        if self._proposer.overtaken:
-            self._active = self._finder
+        if self._finder is None and self._proposer.overtaken:
+            return self._look_up()
         return self._active.ask()
+
+    def _look_up(self) -> Request:
+        """Look for later versions."""
+        key = self._proposer.instance.key
+        self._finder = Finder(key, self._quorums, self._ballots, tops=self._tops)
+        return self._finder.ask()
 
     def receive(
         self, acceptor: AcceptorId, reply: Reply, again: bool = False
     ) -> Outcome[Latest | Doubtful | None] | None:
         """Take an acceptor's reply to the latest request."""
-        if self._active is self._proposer:
+        if self._finder is None:
             outcome = self._proposer.receive(acceptor, reply, again)
             return self._decided(outcome.result) if isinstance(outcome, Done) else outcome
         found = self._finder.receive(acceptor, reply, again)
@@ -98,9 +109,7 @@ class Appender:
             return self._found(Latest(decision.latest, decision.proposal))
         assert decision is not None, "whoever proposes something ends with something"
         if decision.id == self._own.id and not self._tops.allow(self.instance.ver):
-            # Others have finished it, and did not look at the tops: look for later versions.
-            self._active = self._finder
-            return self._finder.ask()
+            return self._look_up()  # others have finished it, and did not look at the tops
         return Done(Latest(self.instance.ver, decision))
 
     def _found(self, latest: Latest | Compacted | None) -> Done[Latest | Doubtful | None]:

@@ -107,7 +107,8 @@ class Tops:
 
     def allow(self, ver: int) -> bool:
         """Whether a quorum told a top of at most ``ver``, so that a put may return it."""
-        return sum(top <= ver for top in self._told.values()) >= self._quorum
+        told = self._told.values()
+        return len(told) >= self._quorum and len([0 for top in told if top <= ver]) >= self._quorum
 
 
 class _Phase(Enum):
@@ -161,7 +162,8 @@ class Proposer:
         self._phase = _Phase.IDLE
         self._ballot = FAST  # of the current attempt
         self._highest = FAST  # that any acceptor was seen to have promised
-        self._accept: Accept | None = None  # that phase 2 asks to vote for
+        self._accept: Accept | None = None  # by which phase 2 asks
+        self._vote: Vote | None = None  # for the vote that it asks for
         self._promises: dict[AcceptorId, Vote | None] = {}
         self._replied: set[AcceptorId] = set()
         self._refused = False
@@ -214,7 +216,11 @@ class Proposer:
         """Take an acceptor's reply to the latest request."""
         assert not isinstance(reply, (Page, State)), "these are not about a key"
         if self._tops is not None:
-            self._tops.hear(acceptor, reply.top)
+            top = reply.top
+            if isinstance(reply, Voted) and self._accept is not None and self._accept.append:
+                # It voted during this call, and when it did, its top was no higher.
+                top = min(top, self.instance.ver)
+            self._tops.hear(acceptor, top)
         assert self._phase is _Phase.PREPARING or self._phase is _Phase.ACCEPTING
         self._replied.add(acceptor)
         match reply:
@@ -225,11 +231,7 @@ class Proposer:
                 self._exclude(acceptor, voted)
             case Voted():
                 assert self._phase is _Phase.ACCEPTING
-                assert self._accept is not None
-                if self._accept.append and self._tops is not None:
-                    # It voted during this call, and when it did, its top was no higher.
-                    self._tops.hear(acceptor, self.instance.ver)
-                self._learn(acceptor, Vote(self._ballot, self._accept.proposal))
+                self._learn(acceptor, self._vote)
             case Refusal(promised, voted):
                 self._refused = True
                 self._highest = max(self._highest, promised)
@@ -241,22 +243,23 @@ class Proposer:
                 return self._dropped(acceptor, reply, again)
             case _:
                 raise AssertionError(f"a proposer never asks for a {type(reply).__name__}")
-        if len(self._replied) < self._quorums.quorum and len(self._votes) < self._quorums.quorum:
+        quorum = self._quorums.quorum
+        if len(self._replied) < quorum and len(self._votes) < quorum:
             return None
         chosen = self._quorums.chosen(self._votes)
         if chosen is not None:
             self.commit = Commit(self.instance, chosen.id, None)
             return self._decide(chosen)
-        if self._phase is _Phase.PREPARING and len(self._promises) >= self._quorums.quorum:
+        if self._phase is _Phase.PREPARING and len(self._promises) >= quorum:
             return self._choose()
-        if len(self._replied) < self._quorums.quorum:
+        if len(self._replied) < quorum:
             return None
         return self._pause_at_ballot_0() if self._ballot == FAST else self._pause()
 
     def _learn(self, acceptor: AcceptorId, vote: Vote | None) -> None:
-        known = self._votes.get(acceptor)
         if vote is None:
             return
+        known = self._votes.get(acceptor)
         if known is None or vote.ballot > known.ballot:
             self._votes[acceptor] = vote
         elif vote.ballot == known.ballot and vote.proposal != known.proposal:
@@ -335,6 +338,7 @@ class Proposer:
         self._enter(_Phase.ACCEPTING)
         append = self._ballot == FAST and not self._allowed
         self._accept = Accept(self.instance, self._ballot, proposal, append)
+        self._vote = Vote(self._ballot, proposal)
         return self._accept
 
     def _pause_at_ballot_0(self) -> Pause | None:

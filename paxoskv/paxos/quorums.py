@@ -48,7 +48,7 @@ class Quorums:
         """
         votes = [sight for sight in sights.values() if isinstance(sight, Vote)]
         if len(votes) < len(sights):
-            return _only(sight for sight in sights.values() if isinstance(sight, Proposal))
+            return _only([sight for sight in sights.values() if isinstance(sight, Proposal)])
         # Whatever has the votes of a majority is among any n - quorum + 1 of all.
         for vote in votes[: len(votes) - self.quorum + 1]:
             ballot, id_ = vote.ballot, vote.proposal.id
