@@ -235,9 +235,10 @@ class Rounds:
         job.pause_end = end = trio.current_time() + min(draw, MAX_PAUSE)
         heappush(self._pauses, (end, next(self._tickets), job))
         if self._timer is None:
-            self._timer = trio.CancelScope()
+            self._timer = trio.CancelScope(deadline=end)
             self._nursery.start_soon(self._end_pauses)
-        self._timer.deadline = self._pauses[0][0]
+        elif end < self._timer.deadline:
+            self._timer.deadline = end
 
     async def _end_pauses(self) -> None:
         """End each pause when its time has come, unless a late reply has ended it before."""

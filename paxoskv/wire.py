@@ -190,7 +190,8 @@ def _request_array(request: Request) -> tuple[object, ...]:
         case Prepare((key, ver), (n, proposer)):
             return (1, key, ver, n, proposer)
         case Accept((key, ver), (n, proposer), ((owner, serial), value), append, after):
-            return (2, key, ver, n, proposer, owner, serial, value, append, after)
+            id_ = None if after is None else (*after,)  # cbor2 takes its time for named tuples
+            return (2, key, ver, n, proposer, owner, serial, value, append, id_)
         case Commit((key, ver), (owner, serial)):
             return (3, key, ver, owner, serial)
         case Find(key, below):
