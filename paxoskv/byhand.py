@@ -207,7 +207,7 @@ class ManualProposer:
         """The replies of these acceptors, without those that do not come in time."""
         replies: dict[int, Reply] = {}
 
-        def deliver(number: int, _start: int, batch_replies: Iterable[Reply], _again: bool) -> None:
+        def deliver(number: int, _start: int, batch_replies: Iterable[Reply], *_: bool) -> None:
             (replies[number],) = batch_replies
 
         links = list(self._cluster.links.values())

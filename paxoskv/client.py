@@ -362,7 +362,7 @@ class Client:
             return True
         before = self._remembered.get(key)
 
-        def deliver(_start: int, replies: Sequence[Reply], _again: bool) -> None:
+        def deliver(_start: int, replies: Sequence[Reply], *_: bool) -> None:
             (found,) = replies
             if isinstance(found, Found) and isinstance(found.sight, Proposal):
                 self._remembered.learn(key, Latest(found.ver, found.sight))

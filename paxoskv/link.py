@@ -34,9 +34,10 @@ from .paxos.messages import AcceptorId, Reply, Request, answers
 from .stream import Stream, connect
 from .wire import FrameBuffer, decode_greeting, decode_replies, encode_requests, run
 
-Deliver: TypeAlias = Callable[[int, Sequence[Reply], bool], None]
-"""Takes replies as they arrive: the index in the batch of the first, the replies, and whether
-the batch had been sent before, so that the acceptor may have handled it already."""
+Deliver: TypeAlias = Callable[[int, Sequence[Reply], bool, bool], None]
+"""Takes replies as they arrive: the index in the batch of the first, the replies, whether the
+batch had been sent before, so that the acceptor may have handled it already, and whether these
+are the last that were missing."""
 
 Welcome: TypeAlias = Callable[["Link", Identity], bool]
 """Judges whom a link has reached: whether the link is needed. Raises to turn it down."""
@@ -99,15 +100,14 @@ class _Exchange:
         if not self._missing.issuperset(indexes):
             return False
         if self._asked is not None:
-            batch, deliver = self._asked
-            for index, reply in zip(indexes, replies, strict=True):
-                if not answers(reply, batch.requests[index]):
+            for reply, request in zip(replies, self._asked[0].requests[start:], strict=False):
+                if not answers(reply, request):
                     raise ProtocolError(
-                        f"this {type(reply).__name__} does not answer a "
-                        f"{type(batch.requests[index]).__name__}"
+                        f"this {type(reply).__name__} does not answer a {type(request).__name__}"
                     )
-            deliver(start, replies, self._again)
         self._missing.difference_update(indexes)
+        if self._asked is not None:
+            self._asked[1](start, replies, self._again, self.answered)
         if self.answered:
             self.ended.set()
         return True

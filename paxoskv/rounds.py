@@ -19,7 +19,7 @@ them, and one that is lost is no harm.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -79,18 +79,21 @@ class _Job:
             self._woken = trio.Event()
 
 
-def _ignore(_start: int, _replies: Sequence[Reply], _again: bool) -> None:
+def _ignore(_start: int, _replies: Sequence[Reply], _again: bool, _complete: bool) -> None:
     """What comes of commits is of no interest."""
 
 
 class _Round:
     """One fan-out. Its scope is cancelled when it has no job left."""
 
-    __slots__ = ("jobs", "measured", "scope", "started", "waiting")
+    __slots__ = ("asked", "jobs", "measured", "scope", "started", "waiting")
 
-    def __init__(self, jobs: Sequence[_Job], scope: trio.CancelScope) -> None:
+    def __init__(
+        self, jobs: Sequence[_Job], acceptors: Iterable[AcceptorId], scope: trio.CancelScope
+    ) -> None:
         self.jobs = dict(enumerate(jobs))  # by their index; those it still carries
         self.waiting = len(jobs)  # those of them that do not pause
+        self.asked = set(acceptors)  # those that have not answered in full
         self.scope = scope
         self.started = trio.current_time()
         self.measured = False  # whether it told how long a round trip takes
@@ -236,21 +239,30 @@ class Rounds:
         heappush(self._pauses, (end, next(self._tickets), job))
         if self._timer is None:
             self._timer = trio.CancelScope(deadline=end)
-            self._nursery.start_soon(self._end_pauses)
+            self._nursery.start_soon(self._end_pauses, self._timer)
         elif end < self._timer.deadline:
             self._timer.deadline = end
 
-    async def _end_pauses(self) -> None:
-        """End each pause when its time has come, unless a late reply has ended it before."""
-        while self._pauses:
-            with trio.CancelScope(deadline=self._pauses[0][0]) as self._timer:
+    async def _end_pauses(self, timer: trio.CancelScope) -> None:
+        """End each pause when its time has come."""
+        while True:
+            with timer:
                 await trio.sleep_forever()
             now = trio.current_time()
             while self._pauses and self._pauses[0][0] <= now:
                 end, _, job = heappop(self._pauses)
                 if job.pause_end == end:
                     self._go_on(job)
-        self._timer = None
+            end = self._pauses[0][0] if self._pauses else math.inf
+            self._timer = timer = trio.CancelScope(deadline=end)
+
+    def _end_pause(self, job: _Job) -> None:
+        """A late reply, or the end of its call, has ended a pause."""
+        job.pause_end = None
+        while self._pauses and self._pauses[0][0] != self._pauses[0][2].pause_end:
+            heappop(self._pauses)
+        if not self._pauses and self._timer is not None:
+            self._timer.deadline = math.inf  # cheaper than to wake up in vain
 
     def _go_on(self, job: _Job) -> None:
         """Its pause is over."""
@@ -290,7 +302,7 @@ class Rounds:
             return  # all that waited were cancelled meanwhile
         batch = Batch([self._with_commit(job.request) for job in jobs])
         async with trio.open_nursery() as nursery:
-            round_ = _Round(jobs, nursery.cancel_scope)
+            round_ = _Round(jobs, self._links, nursery.cancel_scope)
             self.count += 1
             self._open += 1
             self._launch()  # for those that did not fit in
@@ -321,8 +333,11 @@ class Rounds:
         start: int,
         replies: Sequence[Reply],
         again: bool,
+        complete: bool,
     ) -> None:
         """Hand replies to the operations that this round still carries."""
+        if complete:
+            round_.asked.discard(acceptor)
         for index, reply in enumerate(replies, start):
             job = round_.jobs.get(index)
             if job is None:
@@ -353,12 +368,14 @@ class Rounds:
         round_ = job.round
         if round_ is None:
             return
+        job.round = None
         del round_.jobs[job.index]
-        if not round_.jobs:
+        if not round_.jobs and round_.asked:
             round_.scope.cancel()
         if job.pause_end is None:
             self._waits_less(round_)
-        job.round = job.pause_end = None
+        else:
+            self._end_pause(job)
 
     def _waits_less(self, round_: _Round) -> None:
         """One job less of a round waits for replies. With none, it is not open any more."""

@@ -75,7 +75,7 @@ async def cluster_status(addresses: Iterable[str], timeout: float) -> ClusterSta
         async def ask(link: Link) -> None:
             began = trio.current_time()
 
-            def deliver(_start: int, replies: Sequence[Reply], _again: bool) -> None:
+            def deliver(_start: int, replies: Sequence[Reply], *_: bool) -> None:
                 (state,) = replies
                 assert isinstance(state, State)
                 took = trio.current_time() - began

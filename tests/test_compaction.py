@@ -8,6 +8,7 @@ from paxoskv.errors import ProtocolError
 from paxoskv.limits import MAX_MISSED_KEYS
 from paxoskv.paxos.acceptor import Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
+    FAST,
     Accept,
     Ballot,
     Chosen,
@@ -51,8 +52,42 @@ def voted_for(proposal: Proposal) -> tuple[Acceptor, MemoryStore]:
 def test_r8_a_commit_marks_the_vote_with_the_same_id() -> None:
     acceptor, store = voted_for(P)
     assert acceptor.handle(Commit(FOO, P.id, None)) == Noted(True, 0)
-    assert store.register(FOO) == Register(chosen=P)
+    assert store.summary("foo").chosen == (0,)
+    assert acceptor.handle(Read(FOO)) == Chosen(P, 0)
     assert acceptor.handle(Commit(FOO, P.id, None)) == Noted(True, 0)
+
+
+def test_r8_an_accept_commits_the_version_before() -> None:
+    """It is as if the commit had come first, whatever becomes of the accept itself."""
+    following = Instance("foo", 1)
+    accepts = [
+        Accept(following, FAST, Q, append, after)
+        for append in (False, True)
+        for after in (P.id, Q.id, TWIN.id)
+    ]
+    for accept in (*accepts, accepts[0]._replace(ballot=Ballot(5, ME))):
+        for promised in (FAST, Ballot(3, OTHER)):
+            (one, store), (two, other_store) = voted_for(P), voted_for(P)
+            for each in (one, two):
+                if promised != FAST:
+                    each.handle(Prepare(following, promised))
+            assert accept.after is not None
+            two.handle(Commit(FOO, accept.after, None))
+            assert one.handle(accept) == two.handle(accept._replace(after=None))
+            assert store.summary("foo") == other_store.summary("foo")
+            for instance in (FOO, following):
+                assert store.register(instance) == other_store.register(instance)
+            assert one.missed == two.missed
+            assert store.summary("foo").chosen == ((0,) if accept.after == P.id else ())
+
+
+def test_r9_an_accept_that_commits_what_is_dropped_already_is_answered() -> None:
+    acceptor = Acceptor(MemoryStore(), keep=2)
+    for ver in range(5):
+        acceptor.handle(Commit(Instance("foo", ver), Q.id, Q))
+    accept = Accept(Instance("foo", 2), FAST, P, False, P.id)
+    assert acceptor.handle(accept) == Compacted(4, Q, 4)
+    assert acceptor.handle(accept._replace(instance=Instance("foo", 3))) == Chosen(Q, 4)
 
 
 @pytest.mark.parametrize("other", [Q, TWIN])
@@ -83,12 +118,13 @@ def test_r8_what_is_chosen_stays_chosen() -> None:
 
 def test_r3_an_acceptor_that_knows_what_is_chosen_answers_everything_with_it() -> None:
     acceptor, store = voted_for(P)
+    before = store.register(FOO)
     acceptor.handle(Commit(FOO, P.id, None))
     high = Ballot(9, OTHER)
     for request in (Read(FOO), Prepare(FOO, high), Accept(FOO, high, Q)):
         assert acceptor.handle(request) == Chosen(P, 0)
     assert acceptor.handle(Find("foo", 5)) == Found(0, P, 0)
-    assert store.register(FOO) == Register(chosen=P)
+    assert store.register(FOO) == before
 
 
 def test_r8_a_proposer_that_is_told_what_is_chosen_is_done() -> None:

@@ -231,7 +231,7 @@ async def test_a_reply_goes_to_the_request_with_its_id() -> None:
     delivered: list[tuple[int, int]] = []
     exchange = link._Exchange(
         link.Batch([Read(Instance("foo", ver)) for ver in range(4)]),
-        lambda start, replies, _: delivered.append((start, len(replies))),
+        lambda start, replies, *_: delivered.append((start, len(replies))),
         again=False,
     )
     exchange.begin(10)
@@ -255,9 +255,9 @@ async def test_what_waits_is_sent_again_on_the_next_connection(
     ask = Link.ask
 
     async def noted(self: Link, batch: link.Batch, deliver: link.Deliver) -> None:
-        def note(start: int, replies: Sequence[Reply], again: bool) -> None:
+        def note(start: int, replies: Sequence[Reply], again: bool, complete: bool) -> None:
             told.add(again)
-            deliver(start, replies, again)
+            deliver(start, replies, again, complete)
 
         await ask(self, batch, note)
 

@@ -54,9 +54,11 @@ instances = st.builds(Instance, keys, st.integers(0, MAX_VERSION))
 ids = st.binary(min_size=16, max_size=16)
 classic = st.builds(Ballot, st.integers(1, MAX_BALLOT), ids)
 ballots = st.just(FAST) | classic
+later_instances = st.builds(Instance, keys, st.integers(1, MAX_VERSION))
+proposal_ids = st.builds(ProposalId, ids, st.integers(1, MAX_BALLOT))
 proposals = st.builds(
     Proposal,
-    st.builds(ProposalId, ids, st.integers(1, MAX_BALLOT)),
+    proposal_ids,
     st.none() | st.binary(max_size=200),
 )
 votes = st.none() | st.builds(Vote, ballots, proposals)
@@ -64,7 +66,8 @@ tops = st.integers(-1, MAX_VERSION)
 requests: st.SearchStrategy[Request] = (
     st.builds(Read, instances)
     | st.builds(Prepare, instances, classic)
-    | st.builds(Accept, instances, ballots, proposals)
+    | st.builds(Accept, instances, ballots, proposals, st.booleans(), st.none())
+    | st.builds(Accept, later_instances, ballots, proposals, st.booleans(), proposal_ids)
 )
 replies: st.SearchStrategy[Reply] = (
     st.builds(Report, votes, tops)
@@ -117,7 +120,7 @@ def test_a_frame_over_the_limit_is_refused_by_its_header_alone() -> None:
 
 READ = [0, "foo", 0]
 PREPARE = [1, "foo", 0, 1, ID]
-ACCEPT = [2, "foo", 0, 1, ID, ID, 1, b"value", False]
+ACCEPT = [2, "foo", 1, 1, ID, ID, 1, b"value", False, [ID, 1]]
 
 HOSTILE_REQUESTS: dict[str, object] = {
     "no array": 5,
@@ -145,19 +148,24 @@ HOSTILE_REQUESTS: dict[str, object] = {
     "version a bool": [0, [[0, "foo", True]]],
     "version a float": [0, [[0, "foo", 0.0]]],
     "ballot 0 prepared": [0, [[1, "foo", 0, 0, b""]]],
-    "ballot 0 of somebody": [0, [[2, "foo", 0, 0, ID, ID, 1, None, False]]],
+    "ballot 0 of somebody": [0, [[2, "foo", 0, 0, ID, ID, 1, None, False, None]]],
     "ballot of nobody": [0, [[1, "foo", 0, 1, b""]]],
     "ballot negative": [0, [[1, "foo", 0, -1, ID]]],
     "ballot too high": [0, [[1, "foo", 0, MAX_BALLOT + 1, ID]]],
     "proposer short": [0, [[1, "foo", 0, 1, ID[:-1]]]],
     "proposer text": [0, [[1, "foo", 0, 1, "i" * 16]]],
-    "serial zero": [0, [[2, "foo", 0, 1, ID, ID, 0, None, False]]],
-    "append no bool": [0, [[2, "foo", 0, 1, ID, ID, 1, None, 0]]],
-    "value text": [0, [[2, "foo", 0, 1, ID, ID, 1, "value", False]]],
+    "serial zero": [0, [[2, "foo", 0, 1, ID, ID, 0, None, False, None]]],
+    "append no bool": [0, [[2, "foo", 0, 1, ID, ID, 1, None, 0, None]]],
+    "value text": [0, [[2, "foo", 0, 1, ID, ID, 1, "value", False, None]]],
     "value too large": [
         0,
-        [[2, "foo", 0, 1, ID, ID, 1, bytes(MAX_ENCODED_VALUE_BYTES + 1), False]],
+        [[2, "foo", 0, 1, ID, ID, 1, bytes(MAX_ENCODED_VALUE_BYTES + 1), False, None]],
     ],
+    "after an id only": [0, [[*ACCEPT[:-1], ID]]],
+    "after a long id": [0, [[*ACCEPT[:-1], [ID, 1, 1]]]],
+    "after a short owner": [0, [[*ACCEPT[:-1], [ID[:-1], 1]]]],
+    "after the serial 0": [0, [[*ACCEPT[:-1], [ID, 0]]]],
+    "after, at version 0": [0, [[2, "foo", 0, *ACCEPT[3:]]]],
     "nested too deeply": [0, [[[[[[[[[[]]]]]]]]]]],
 }
 

@@ -146,7 +146,7 @@ class Script:
 
     def _count(self, name: str, accept: Accept) -> Iterator[str]:
         """Is that chosen now, to one who sees everything?"""
-        (_, ver), ballot, proposal, _ = accept
+        (_, ver), ballot, proposal, *_ = accept
         votes = self._cast.setdefault((ver, ballot, proposal), set())
         votes.add(name)
         if len(votes) < (self._quorums.quorum if ballot.n else self._quorums.fast_quorum):

@@ -86,7 +86,7 @@ class _Teller:
         names: dict[ProposalId, str] = {}
         for request, places in [*setup(config), *((each, []) for each in config.sent)]:
             if isinstance(request, Accept):
-                (_, ver), ballot, (id_, value), append = request
+                (_, ver), ballot, (id_, value), append, _ = request
                 who = names[id_] = next(strangers)
                 what = f"proposes {(value or b'').decode()} for foo {ver} at ballot {ballot.n}"
                 self._events.append(f"{who} {what}{' as an append' if append else ''}")
