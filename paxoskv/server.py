@@ -32,7 +32,7 @@ from .limits import (
 )
 from .lines import Lines, Place
 from .paxos import acceptor
-from .paxos.messages import Commit, Reply, Request, Turn
+from .paxos.messages import Accept, Commit, Reply, Request, Turn
 from .stream import Stream
 from .tasks import unwrapped
 from .wire import (
@@ -173,7 +173,7 @@ class Host:
         except StoreError as error:
             self._failed(error)
             raise
-        if isinstance(request, Commit):
+        if isinstance(request, Commit) or (isinstance(request, Accept) and request.after):
             self._lines.written(request.instance.key)
         return reply
 
