@@ -6,11 +6,10 @@ users see of it, in terms of values and entries, is `paxoskv.kv`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from random import Random
-from types import TracebackType
 from typing import Any, Self
 from zlib import crc32
 
@@ -28,7 +27,7 @@ from .paxos.proposer import Ballots, Decision, Proposer, Tops
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
 from .remembered import Contended, Remembered
-from .rounds import Rounds
+from .rounds import Job, Rounds
 from .tasks import background_nursery, unwrapped
 from .values import to_entry
 from .writers import TakeTurn, Writers
@@ -60,38 +59,66 @@ async def open_client(
 
 
 class _Call:
-    """A call under way, within its limits: its time, and the life of its client."""
+    """A call under way, within its limits: its time, and the life of its client.
 
-    __slots__ = ("_client", "error", "operation", "scope", "what")
+    Mostly it waits for a job, which is woken when the call must end; where it waits for
+    something else, it is in a block of :meth:`waiting`. Neither costs it a cancel scope
+    in the common case.
+    """
 
-    def __init__(self, client: Client, what: str, timeout: float) -> None:
+    __slots__ = ("_client", "_error", "_job", "_scope", "deadline", "operation", "what")
+
+    def __init__(self, client: Client, what: str, deadline: float) -> None:
         self._client = client
         self.what = what  # for people
-        self.scope = trio.CancelScope(deadline=trio.current_time() + timeout)
+        self.deadline = deadline
         self.operation: Operation[Any] | None = None  # None: not begun
-        self.error: Exception | None = None  # why it was ended; None: its time was up
+        self._job: Job[Any] | None = None  # of the operation
+        self._scope: trio.CancelScope | None = None
+        self._error: Exception | None = None  # why it must end
 
     def __enter__(self) -> Self:
         self._client.begin(self)
-        self.scope.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
+    def __exit__(self, *_: object) -> None:
         self._client.end(self)
-        handled = self.scope.__exit__(kind, error, trace)
-        if self.scope.cancelled_caught:
-            raise (self.error or self._client.unavailable(self)) from None
-        return handled
 
-    def cancel(self, error: Exception) -> None:
-        """End it with this error."""
-        self.error = error
-        self.scope.cancel()
+    def job(self, operation: Operation[ResultT], take_turn: TakeTurn | None) -> Job[ResultT]:
+        """What it is to wait for next."""
+        if self._error is not None:
+            raise self._error
+        self.operation = operation
+        self._job = job = Job(operation, take_turn)
+        return job
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A block in which it waits for something else."""
+        if self._error is not None:
+            raise self._error
+        if self._scope is not None:  # it is in such a block already
+            yield
+            return
+        with trio.CancelScope() as scope:
+            self._scope = scope
+            try:
+                yield
+            finally:
+                self._scope = None
+        if scope.cancelled_caught:
+            assert self._error is not None
+            raise self._error from None
+
+    def stop(self, error: Exception) -> None:
+        """End it with this error, unless it is at its end already."""
+        if self._error is not None:
+            return
+        self._error = error
+        if self._scope is not None:
+            self._scope.cancel()
+        elif self._job is not None:
+            self._job.wake(error)
 
 
 class Client:
@@ -134,7 +161,9 @@ class Client:
         self._writers = Writers()
         self._contended = Contended()
         self._creating = False  # whether the key of which it knew nothing last was a new one
-        self._calls: set[_Call] = set()
+        self._nursery = nursery
+        self._calls: dict[_Call, None] = {}  # the oldest, whose time is up first, come first
+        self._watching = False  # whether a task waits until its time is up
         self.attempts = 0
         self._refusal: PaxosKVError | None = None
         self._closed = False
@@ -159,10 +188,10 @@ class Client:
         is_new = isinstance(own, bytes)
         if isinstance(own, bytes):
             own = ballots.proposal(own)
-        with self._call(what) as call, self._writers.turn(instance.key) as take_turn:
-            await self._members_known()
+        with self._call(what) as call, self._writers.turn(instance.key, call.waiting) as take_turn:
+            await self._members_known(call)
             await take_turn()
-            waits = await self._wait_in_line(instance.key)
+            waits = await self._wait_in_line(call, instance.key)
             known = self._remembered.get(instance.key)
             if known is not None and known.ver == instance.ver:
                 return known.proposal
@@ -179,17 +208,17 @@ class Client:
         """Read one version (rule R6)."""
         with (
             self._call(f"get {instance.key!r} version {instance.ver}") as call,
-            self._writers.turn(instance.key) as take_turn,
+            self._writers.turn(instance.key, call.waiting) as take_turn,
         ):
-            await self._members_known()
+            await self._members_known(call)
             reader = Reader(instance, self._cluster.quorums, self._ballots())
             decision = await self._perform(call, reader, take_turn)
         return decision
 
     async def find(self, key: str) -> Latest | None:
         """Find the latest version of a key (rule R6)."""
-        with self._call(f"get {key!r}") as call, self._writers.turn(key) as take_turn:
-            await self._members_known()
+        with self._call(f"get {key!r}") as call, self._writers.turn(key, call.waiting) as take_turn:
+            await self._members_known(call)
             latest = await self._find(call, key, take_turn)
         return latest
 
@@ -197,8 +226,11 @@ class Client:
         """The versions of a key above a given one that are still kept, oldest first."""
         versions: list[Latest] = []
         below = END
-        with self._call(f"history of {key!r}") as call, self._writers.turn(key) as take_turn:
-            await self._members_known()
+        with (
+            self._call(f"history of {key!r}") as call,
+            self._writers.turn(key, call.waiting) as take_turn,
+        ):
+            await self._members_known(call)
             while below > above + 1:
                 finder = Finder(key, self._cluster.quorums, self._ballots(), below)
                 found = await self._perform(call, finder, take_turn)
@@ -216,16 +248,16 @@ class Client:
             (None: this was the last).
         """
         with self._call(f"scan of {prefix!r}") as call:
-            await self._members_known()
+            await self._members_known(call)
             scanner = Scanner(prefix, after, self._cluster.quorums)
             merged = await self._perform(call, scanner)
             found: dict[str, Latest | None] = {**merged.settled}
 
             async def find(key: str) -> None:
-                with self._writers.turn(key) as take_turn:
+                with self._writers.turn(key, call.waiting) as take_turn:
                     found[key] = await self._find(call, key, take_turn)
 
-            with unwrapped():
+            with call.waiting(), unwrapped():
                 async with trio.open_nursery() as nursery:
                     for key in merged.open:
                         nursery.start_soon(find, key)
@@ -254,12 +286,15 @@ class Client:
             What was written, or None: when the latest version was looked up, there was
             nothing to write.
         """
-        with self._call(f"{name} {key!r}") as call, self._writers.turn(key) as take_turn:
-            await self._members_known()
+        with (
+            self._call(f"{name} {key!r}") as call,
+            self._writers.turn(key, call.waiting) as take_turn,
+        ):
+            await self._members_known(call)
             await take_turn()
             quorums = self._cluster.quorums
             tops = Tops(quorums)
-            waits = await self._wait_in_line(key)
+            waits = await self._wait_in_line(call, key)
             fast = self._may_begin_fast()
             latest = self._remembered.get(key)
             bets = latest is None and blind and fast and self._creating
@@ -301,7 +336,7 @@ class Client:
                 if latest is not None and latest.proposal.id == own.id:
                     return latest
                 self._creating = self._creating and not bets
-                waits = await self._wait_in_line(key)
+                waits = await self._wait_in_line(call, key)
                 fast = (waits or not appender.lost) and self._may_begin_fast()
                 latest = self._remembered.get(key) or latest  # the line may have told a later one
                 if latest is not None and not tops.allow(latest.ver + 1):
@@ -313,7 +348,7 @@ class Client:
         """End the calls that still wait, and let no new one begin."""
         self._closed = True
         for call in self._calls:
-            call.cancel(_closed())
+            call.stop(_closed())
 
     async def _find(
         self, call: _Call, key: str, take_turn: TakeTurn | None = None
@@ -332,9 +367,8 @@ class Client:
     async def _perform(
         self, call: _Call, operation: Operation[ResultT], take_turn: TakeTurn | None = None
     ) -> ResultT:
-        call.operation = operation
         try:
-            return await self.rounds.perform(operation, take_turn)
+            return await self.rounds.perform(call.job(operation, take_turn))
         finally:
             self.attempts += operation.attempts
 
@@ -346,7 +380,7 @@ class Client:
         """
         return Ballots(self._ids.new())
 
-    async def _wait_in_line(self, key: str) -> bool:
+    async def _wait_in_line(self, call: _Call, key: str) -> bool:
         """Wait for the turn to write a key that others write as well, and learn the latest.
 
         A mere courtesy, for a bounded while, at the acceptor that the key names.
@@ -367,7 +401,7 @@ class Client:
             if isinstance(found, Found) and isinstance(found.sight, Proposal):
                 self._remembered.learn(key, Latest(found.ver, found.sight))
 
-        with trio.move_on_after(LINE_PATIENCE):
+        with call.waiting(), trio.move_on_after(LINE_PATIENCE):
             await link.ask(Batch([Turn(key)]), deliver)
         if self._remembered.get(key) is not before:
             self._contended.note(key)
@@ -384,27 +418,42 @@ class Client:
         """Whether a fast quorum can be expected to answer at once."""
         return self._fast and self.rounds.prompt >= self._cluster.quorums.fast_quorum
 
-    async def _members_known(self) -> None:
+    async def _members_known(self, call: _Call) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._cluster.links:
-            await self._cluster.known()
+            with call.waiting():
+                await self._cluster.known()
 
     def _call(self, what: str) -> _Call:
-        return _Call(self, what, self._timeout)
+        return _Call(self, what, trio.current_time() + self._timeout)
 
     def begin(self, call: _Call) -> None:
         """A call begins, if there is a client and a cluster to ask."""
-        self._calls.add(call)
         if self._closed:
-            call.cancel(_closed())
-        elif self._refusal is not None:
-            call.cancel(_copy(self._refusal))
+            raise _closed()
+        if self._refusal is not None:
+            raise _copy(self._refusal)
+        self._calls[call] = None
+        if not self._watching:
+            self._watching = True
+            self._nursery.start_soon(self._end_late_calls)
 
     def end(self, call: _Call) -> None:
         """A call has ended."""
-        self._calls.discard(call)
+        del self._calls[call]
 
-    def unavailable(self, call: _Call) -> Unavailable:
+    async def _end_late_calls(self) -> None:
+        """End each call whose time is up. Runs while there are any: they have the same time."""
+        while self._calls:
+            oldest = next(iter(self._calls))
+            await trio.sleep_until(oldest.deadline)
+            for call in self._calls:
+                if call.deadline > trio.current_time():
+                    break
+                call.stop(self._unavailable(call))
+        self._watching = False
+
+    def _unavailable(self, call: _Call) -> Unavailable:
         """Why a call did not end in time, with the acceptors that did not answer."""
         text = f"{call.what}: not done within {self._timeout:g} s: "
         operation = call.operation
@@ -427,7 +476,7 @@ class Client:
         self._refusal = self._cluster.refusal()
         if self._refusal is not None:
             for call in self._calls:
-                call.cancel(_copy(self._refusal))
+                call.stop(_copy(self._refusal))
 
 
 def _closed() -> trio.ClosedResourceError:

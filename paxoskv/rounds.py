@@ -24,7 +24,7 @@ from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, Generic
 
 import trio
 
@@ -51,26 +51,35 @@ _FIRST_GUESS = 0.001  # seconds a round trip takes, until one was measured
 _SMOOTHING = 0.1  # the weight of the newest round trip in their average
 
 
-class _Job:
-    """An operation that somebody waits for, and where it is at the moment."""
+class Job(Generic[ResultT]):
+    """An operation that somebody waits for, and where it is at the moment.
 
-    __slots__ = ("_woken", "index", "operation", "outcome", "pause_end", "request", "round", "turn")
+    Args:
+        operation: what is to be done.
+        take_turn: waits for the turn to write; for a reader, which begins to write when it
+            goes on after a pause.
+    """
 
-    def __init__(self, operation: Operation[Any], turn: TakeTurn | None) -> None:
+    __slots__ = (
+        "_woken", "index", "operation", "outcome", "pause_end", "request", "round", "take_turn"
+    )  # fmt: skip
+
+    def __init__(self, operation: Operation[ResultT], take_turn: TakeTurn | None = None) -> None:
         self.operation = operation
-        self.turn = turn  # what its caller waits for before it goes on after a pause
+        self.take_turn = take_turn
         self.request: Request  # the step to send, or that was sent
         self.round: _Round | None = None  # which carries the request; None: in a queue
         self.index = 0  # of the request in its round
         self.pause_end: float | None = None  # when it takes the next step; None: it waits
         # What its caller was woken for; None: its pause is over, and it needs the turn.
-        self.outcome: Done[Any] | ProtocolError | None = None
+        self.outcome: Done[ResultT] | Exception | None = None
         self._woken = trio.Event()
 
-    def wake(self, outcome: Done[Any] | ProtocolError | None) -> None:
-        """Wake the caller."""
-        self.outcome = outcome
-        self._woken.set()
+    def wake(self, outcome: Done[ResultT] | Exception | None) -> None:
+        """Wake the caller, unless that was done already."""
+        if not self._woken.is_set():
+            self.outcome = outcome
+            self._woken.set()
 
     async def woken(self) -> None:
         """Wait to be woken."""
@@ -89,7 +98,7 @@ class _Round:
     __slots__ = ("asked", "jobs", "measured", "scope", "started", "waiting")
 
     def __init__(
-        self, jobs: Sequence[_Job], acceptors: Iterable[AcceptorId], scope: trio.CancelScope
+        self, jobs: Sequence[Job[Any]], acceptors: Iterable[AcceptorId], scope: trio.CancelScope
     ) -> None:
         self.jobs = dict(enumerate(jobs))  # by their index; those it still carries
         self.waiting = len(jobs)  # those of them that do not pause
@@ -117,12 +126,12 @@ class Rounds:
         self._links = links
         self._nursery = nursery
         self._rng = rng
-        self._continuing: dict[_Job, None] = {}  # have been in a round: these go first
-        self._fresh: dict[_Job, None] = {}
+        self._continuing: dict[Job[Any], None] = {}  # have been in a round: these go first
+        self._fresh: dict[Job[Any], None] = {}
         self._commits: dict[Instance, tuple[Commit, float]] = {}  # that wait, and until when
         self._committing = False  # whether a task waits to send them
         # The ends of pauses, the first first, and the jobs; some have gone on by then.
-        self._pauses: list[tuple[float, int, _Job]] = []
+        self._pauses: list[tuple[float, int, Job[Any]]] = []
         self._tickets = count()
         self._timer: trio.CancelScope | None = None  # of the task that ends pauses
         self._launching = False
@@ -139,34 +148,28 @@ class Rounds:
             self._prompt = sum(link.prompt(within) for link in self._links.values())
         return self._prompt
 
-    async def perform(
-        self, operation: Operation[ResultT], take_turn: TakeTurn | None = None
-    ) -> ResultT:
+    async def perform(self, job: Job[ResultT]) -> ResultT:
         """Drive an operation to its end, and return its result.
 
-        Args:
-            operation: what to drive.
-            take_turn: waits for the turn to write; for a reader, which begins to write
-                when it goes on after a pause.
-
-        Cancelled, the operation is given up; a request that is under way stays so.
+        Cancelled, or woken with an error, the operation is given up; a request that is under
+        way stays so.
 
         Raises:
             ProtocolError: the operation cannot go on with what the acceptors said.
+            Exception: what somebody has woken it with.
         """
-        job = _Job(operation, take_turn)
+        operation = job.operation
         try:
             self._enqueue(job, self._fresh, operation.ask())
             await job.woken()
             while job.outcome is None:
-                assert take_turn is not None
-                await take_turn()
+                assert job.take_turn is not None
+                await job.take_turn()
                 self._enqueue(job, self._continuing, operation.ask())
                 await job.woken()
-            if isinstance(job.outcome, ProtocolError):
+            if isinstance(job.outcome, Exception):
                 raise job.outcome
-            result: ResultT = job.outcome.result
-            return result
+            return job.outcome.result
         finally:
             self._leave_round(job)
             self._fresh.pop(job, None)
@@ -232,7 +235,7 @@ class Rounds:
                 return request._replace(after=commit.id)
         return request
 
-    def _pause(self, job: _Job, pause: Pause) -> None:
+    def _pause(self, job: Job[Any], pause: Pause) -> None:
         """Let a job wait for a while, before it takes its next step."""
         draw = self._rng.uniform(pause.low, pause.high) * self._round_trip
         job.pause_end = end = trio.current_time() + min(draw, MAX_PAUSE)
@@ -256,7 +259,7 @@ class Rounds:
             end = self._pauses[0][0] if self._pauses else math.inf
             self._timer = timer = trio.CancelScope(deadline=end)
 
-    def _end_pause(self, job: _Job) -> None:
+    def _end_pause(self, job: Job[Any]) -> None:
         """A late reply, or the end of its call, has ended a pause."""
         job.pause_end = None
         while self._pauses and self._pauses[0][0] != self._pauses[0][2].pause_end:
@@ -264,10 +267,10 @@ class Rounds:
         if not self._pauses and self._timer is not None:
             self._timer.deadline = math.inf  # cheaper than to wake up in vain
 
-    def _go_on(self, job: _Job) -> None:
+    def _go_on(self, job: Job[Any]) -> None:
         """Its pause is over."""
         self._leave_round(job)
-        if job.turn is not None:
+        if job.take_turn is not None:
             job.wake(None)
             return
         try:
@@ -277,7 +280,7 @@ class Rounds:
         else:
             self._enqueue(job, self._continuing, request)
 
-    def _enqueue(self, job: _Job, queue: dict[_Job, None], request: Request) -> None:
+    def _enqueue(self, job: Job[Any], queue: dict[Job[Any], None], request: Request) -> None:
         job.request = request
         queue[job] = None
         self._launch()
@@ -311,9 +314,9 @@ class Rounds:
         # With the replies of all acceptors, each operation has had a next step.
         assert not round_.waiting, "a round ended before its operations"
 
-    def _take_jobs(self) -> list[_Job]:
+    def _take_jobs(self) -> list[Job[Any]]:
         """The jobs of the next round: the oldest first, as many as fit."""
-        jobs: list[_Job] = []
+        jobs: list[Job[Any]] = []
         room = MAX_BATCH_BYTES
         for queue in (self._continuing, self._fresh):
             while queue and len(jobs) < MAX_BATCH_MESSAGES:
@@ -351,7 +354,9 @@ class Rounds:
                 self._measure(round_)
                 self._advance(round_, job, outcome)
 
-    def _advance(self, round_: _Round, job: _Job, outcome: Outcome[Any] | ProtocolError) -> None:
+    def _advance(
+        self, round_: _Round, job: Job[Any], outcome: Outcome[Any] | ProtocolError
+    ) -> None:
         if isinstance(outcome, Pause):
             if job.pause_end is None:
                 self._waits_less(round_)
@@ -363,7 +368,7 @@ class Rounds:
         else:
             self._enqueue(job, self._continuing, outcome)
 
-    def _leave_round(self, job: _Job) -> None:
+    def _leave_round(self, job: Job[Any]) -> None:
         """Take a job out of the round that carries it, if any."""
         round_ = job.round
         if round_ is None:

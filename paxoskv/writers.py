@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 import trio
@@ -11,24 +12,31 @@ TakeTurn: TypeAlias = Callable[[], Awaitable[None]]
 """Waits for the turn to write, unless it was taken already. Cancelled, the place in the line
 is given up."""
 
+Waiting: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Makes a block in which a call may wait for as long as it has time."""
+
 
 class _Turn:
     """A turn that may be taken within a block, and ends with it."""
 
-    __slots__ = ("_key", "_taken", "_writers")
+    __slots__ = ("_key", "_taken", "_waiting", "_writers")
 
-    def __init__(self, writers: Writers, key: str) -> None:
+    def __init__(self, writers: Writers, key: str, waiting: Waiting) -> None:
         self._writers = writers
         self._key = key
+        self._waiting = waiting
         self._taken = False
 
     def __enter__(self) -> TakeTurn:
         return self._take
 
     async def _take(self) -> None:
-        if not self._taken:
-            await self._writers.enter(self._key)
-            self._taken = True
+        if self._taken:
+            return
+        if not self._writers.enter_now(self._key):
+            with self._waiting():
+                await self._writers.enter(self._key)
+        self._taken = True
 
     def __exit__(self, *_: object) -> None:
         if self._taken:
@@ -46,17 +54,25 @@ class Writers:
     def __init__(self) -> None:
         self._lines: dict[str, trio.lowlevel.ParkingLot] = {}
 
-    def turn(self, key: str) -> _Turn:
-        """Give the means to take the turn; if it was taken, it ends with the block."""
-        return _Turn(self, key)
+    def turn(self, key: str, waiting: Waiting = nullcontext) -> _Turn:
+        """Give the means to take the turn; if it was taken, it ends with the block.
+
+        Args:
+            key: what is to be written.
+            waiting: makes a block around the wait for the turn.
+        """
+        return _Turn(self, key, waiting)
+
+    def enter_now(self, key: str) -> bool:
+        """Take the turn if nobody has it, and say whether it was so."""
+        if key in self._lines:
+            return False
+        self._lines[key] = trio.lowlevel.ParkingLot()
+        return True
 
     async def enter(self, key: str) -> None:
-        """Wait for the turn."""
-        line = self._lines.get(key)
-        if line is None:
-            self._lines[key] = trio.lowlevel.ParkingLot()
-        else:
-            await line.park()  # whoever leaves hands the turn over
+        """Wait for the turn, which somebody has."""
+        await self._lines[key].park()  # whoever leaves hands it over
 
     def leave(self, key: str) -> None:
         """Hand the turn over to whoever is next."""
