@@ -40,6 +40,7 @@ from .limits import (
     MAX_OPEN_ROUNDS,
     MAX_PAUSE,
     MAX_PENDING_COMMITS,
+    STRAGGLERS,
 )
 from .link import Batch, Link
 from .paxos.messages import Accept, AcceptorId, Commit, Instance, Reply, Request
@@ -93,7 +94,7 @@ def _ignore(_start: int, _replies: Sequence[Reply], _again: bool, _complete: boo
 
 
 class _Round:
-    """One fan-out. Its scope is cancelled when it has no job left."""
+    """One fan-out. Its scope ends it when it has no job left."""
 
     __slots__ = ("asked", "jobs", "measured", "scope", "started", "waiting")
 
@@ -376,11 +377,19 @@ class Rounds:
         job.round = None
         del round_.jobs[job.index]
         if not round_.jobs and round_.asked:
-            round_.scope.cancel()
+            self._stop(round_)
         if job.pause_end is None:
             self._waits_less(round_)
         else:
             self._end_pause(job)
+
+    def _stop(self, round_: _Round) -> None:
+        """No operation needs the answers that are still to come."""
+        if self.prompt == len(self._links):
+            # They will be here in a moment, and to take them is less work than to cancel.
+            round_.scope.deadline = trio.current_time() + STRAGGLERS
+        else:
+            round_.scope.cancel()
 
     def _waits_less(self, round_: _Round) -> None:
         """One job less of a round waits for replies. With none, it is not open any more."""

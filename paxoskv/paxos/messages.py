@@ -7,6 +7,7 @@ ballot 0, of his *Fast Paxos* (2006).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from ..limits import MAX_VERSION
@@ -232,29 +233,47 @@ Reply: TypeAlias = (
 
 def answers(reply: Reply, request: Request) -> bool:
     """Whether an acceptor that keeps the rules may give this reply to this request."""
-    match request, reply:
-        case (Read(), Report()) | (Accept(), Voted()) | (Commit(), Noted()) | (Status(), State()):
+    match request:
+        case Accept() if isinstance(reply, Voted):
             return True
-        case Prepare(_, ballot), Promise(voted):
-            return voted is None or voted.ballot <= ballot
-        case ((Prepare(_, ballot) | Accept(_, ballot)), Refusal(promised, voted)):
-            return promised >= ballot and (voted is None or voted.ballot <= promised)
-        case ((Read() | Prepare() | Accept()), Chosen()):
-            return True
-        case ((Read((_, ver)) | Prepare((_, ver)) | Accept((_, ver))), Compacted(latest)):
-            return latest > ver
-        case Find(_, below), Found(ver, sight):
-            return ver < below and (sight is None) == (ver == NO_TOP)
-        case Turn(), Found(ver, sight):
-            return isinstance(sight, Proposal) if ver != NO_TOP else sight is None
-        case Find(_, below), Compacted(latest):
-            return latest >= below
-        case Scan(prefix, after), Page(items, more):
-            keys = [item[0] for item in items]
-            return (
-                all(key.startswith(prefix) for key in keys)
-                and all(low < high for low, high in zip([after, *keys], keys, strict=False))
-                and (bool(items) or not more)
-            )
-        case _:
-            return False
+        case Find(_, below):
+            match reply:
+                case Found(ver, sight):
+                    return ver < below and (sight is None) == (ver == NO_TOP)
+                case Compacted(latest):
+                    return latest >= below
+        case Prepare(instance, ballot) | Accept(instance, ballot):
+            match reply:
+                case Promise(voted):
+                    allowed = voted is None or voted.ballot <= ballot
+                    return isinstance(request, Prepare) and allowed
+                case Refusal(promised, voted):
+                    return promised >= ballot and (voted is None or voted.ballot <= promised)
+                case Chosen():
+                    return True
+                case Compacted(latest):
+                    return latest > instance.ver
+        case Read(instance):
+            match reply:
+                case Report() | Chosen():
+                    return True
+                case Compacted(latest):
+                    return latest > instance.ver
+        case Commit():
+            return isinstance(reply, Noted)
+        case Turn():
+            match reply:
+                case Found(ver, sight):
+                    return isinstance(sight, Proposal) if ver != NO_TOP else sight is None
+        case Scan(prefix, after):
+            match reply:
+                case Page(items, more):
+                    keys = [item[0] for item in items]
+                    return (
+                        all(key.startswith(prefix) for key in keys)
+                        and all(low < high for low, high in pairwise((after, *keys)))
+                        and (bool(items) or not more)
+                    )
+        case Status():
+            return isinstance(reply, State)
+    return False
