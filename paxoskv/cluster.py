@@ -59,6 +59,7 @@ class Cluster:
         self._candidates: dict[bytes, _Candidate] = {}
         self._adopted = trio.Event()
         self._links: dict[AcceptorId, Link] = {}  # of the members, in their order
+        self._quorums: Quorums | None = None
         # The links to the addresses that were given, and whose they turned out to be.
         self._given = {self._link(address): b"" for address in addresses}
 
@@ -70,7 +71,8 @@ class Cluster:
     @property
     def quorums(self) -> Quorums:
         """The quorums of the members, which must be known."""
-        return Quorums(len(self._links))
+        assert self._quorums is not None
+        return self._quorums
 
     async def known(self) -> None:
         """Wait until the members are known."""
@@ -219,6 +221,7 @@ class Cluster:
         for acceptor in candidate.members:
             self._links[acceptor] = candidate.links[acceptor]
             self._links[acceptor].acceptor = acceptor
+        self._quorums = candidate.quorums
         self._candidates = {candidate.id: candidate}
         self._adopted.set()
 

@@ -135,19 +135,19 @@ def answer(
     if chosen is not None:
         return register, Chosen(chosen, top)
     match request:
-        case Read():
-            return register, Report(voted, top)
-        case Prepare(_, ballot):
-            if ballot < promised:
-                return register, Refusal(promised, voted, top)
-            return Register(ballot, voted), Promise(voted, top)
-        case Accept(instance, ballot, proposal, append, _):
+        case Accept(instance, ballot, proposal, append):
             vote = Vote(ballot, proposal, append)
             if ballot < promised or _taken(voted, vote):
                 return register, Refusal(promised, voted, top)
             if append and top > instance.ver and vote != voted:
                 return register, Refusal(promised, voted, top)
             return Register(ballot, vote), Voted(max(top, instance.ver))
+        case Read():
+            return register, Report(voted, top)
+        case Prepare(_, ballot):
+            if ballot < promised:
+                return register, Refusal(promised, voted, top)
+            return Register(ballot, voted), Promise(voted, top)
         case _:
             assert_never(request)
 
@@ -159,7 +159,7 @@ def _taken(voted: Vote | None, vote: Vote) -> bool:
 
 def _with_chosen(ver: int, register: Register, summary: Summary) -> Register:
     """The register of a version, with what is chosen there if the acceptor knows that."""
-    if register.chosen is not None or ver not in summary.chosen:
+    if ver > summary.top or register.chosen is not None or ver not in summary.chosen:
         return register
     assert register.voted is not None, "who keeps no chosen proposal has voted for it"
     return Register(chosen=register.voted.proposal)
@@ -273,8 +273,10 @@ class Acceptor:
         key, ver = instance
         if ver < summary.floor:
             return True, summary
-        voted, known = self._store.register(instance)[1:]
-        if ver in summary.chosen:
+        _, voted, known = self._store.register(instance)
+        chosen = summary.chosen
+        at = bisect(chosen, ver)
+        if at and chosen[at - 1] == ver:
             known = known or (voted and voted.proposal)
             if known is None or known.id != id_:
                 raise ProtocolError(f"another proposal is chosen for {key!r} version {ver}")
@@ -283,8 +285,7 @@ class Acceptor:
         if not its_own and proposal is None:
             self._miss(key)
             return False, summary
-        at = bisect(summary.chosen, ver)
-        chosen = (*summary.chosen[:at], ver, *summary.chosen[at:])
+        chosen = (*chosen[:at], ver, *chosen[at:])
         kept = chosen[-self._keep :]
         floor = kept[0] if len(chosen) > self._keep else summary.floor
         assert floor >= summary.floor, "the floor never sinks"

@@ -224,14 +224,14 @@ class Proposer:
         assert self._phase is _Phase.PREPARING or self._phase is _Phase.ACCEPTING
         self._replied.add(acceptor)
         match reply:
+            case Voted():
+                assert self._phase is _Phase.ACCEPTING
+                self._learn(acceptor, self._vote)
             case Promise(voted):
                 assert self._phase is _Phase.PREPARING
                 self._promises[acceptor] = voted
                 self._learn(acceptor, voted)
                 self._exclude(acceptor, voted)
-            case Voted():
-                assert self._phase is _Phase.ACCEPTING
-                self._learn(acceptor, self._vote)
             case Refusal(promised, voted):
                 self._refused = True
                 self._highest = max(self._highest, promised)
