@@ -183,17 +183,26 @@ def test_r9_below_the_floor_everything_is_dropped_and_nothing_else(store: AnySto
 
 _KEYS = st.sampled_from(["", "a", "aa", "b", "\0", "é"])
 _VALUES = st.none() | st.binary(max_size=40)
-_PROPOSALS = st.builds(lambda n, value: proposal(n, value), st.integers(0, 9), _VALUES)
+_COMMITTED = 77  # all that is ever committed
+_PROPOSALS = st.builds(proposal, st.integers(0, 9) | st.just(_COMMITTED), _VALUES)
 _BALLOTS = st.builds(lambda n: Ballot(n, b"x" * 16), st.integers(1, 9))
 _VERS = st.integers(0, 12)
 _INSTANCES = st.builds(Instance, _KEYS, _VERS)
 _REQUESTS = (
     st.builds(Prepare, _INSTANCES, _BALLOTS)
-    | st.builds(Accept, _INSTANCES, _BALLOTS, _PROPOSALS)
+    | st.builds(Accept, _INSTANCES, _BALLOTS, _PROPOSALS, st.booleans(), st.none())
     | st.builds(
-        lambda instance, value: Commit(instance, proposal(77, value).id, proposal(77, value)),
+        Accept,
+        st.builds(Instance, _KEYS, st.integers(1, 12)),
+        _BALLOTS,
+        _PROPOSALS,
+        st.booleans(),
+        st.just(proposal(_COMMITTED, None).id),
+    )
+    | st.builds(
+        lambda instance, made: Commit(instance, made.id, made),
         _INSTANCES,
-        _VALUES,
+        st.builds(proposal, st.just(_COMMITTED), _VALUES),
     )
 )
 _STEPS = st.lists(_REQUESTS | st.sampled_from(["flush", "reload", "reopen"]), max_size=40)
