@@ -18,10 +18,10 @@ import trio
 from .cluster import Cluster
 from .errors import PaxosKVError, TooLarge, Unavailable
 from .identity import Address, Ids
-from .limits import LINE_PATIENCE, MAX_VERSION
-from .link import Batch
+from .limits import COMMIT_PATIENCE, LINE_PATIENCE, MAX_VERSION
+from .link import Batch, Link
 from .paxos.appender import Appender
-from .paxos.messages import END, Compacted, Found, Instance, Proposal, Reply, Turn
+from .paxos.messages import END, Commit, Compacted, Found, Instance, Proposal, Reply, Turn
 from .paxos.operation import Doubtful, Latest, Operation, ResultT
 from .paxos.proposer import Ballots, Decision, Proposer, Tops
 from .paxos.reader import Finder, Reader
@@ -55,7 +55,7 @@ async def open_client(
             yield client
         finally:
             client.close()
-            await client.rounds.send_commits()
+            await client.rounds.commits.send()
 
 
 class _Call:
@@ -198,7 +198,7 @@ class Client:
             fast = is_new and self._may_begin_fast()
             proposer = Proposer(instance, own, self._cluster.quorums, ballots, fast=fast)
             decision = await self._perform(call, proposer)
-            self._learn_of_others(instance.key, proposer.lost, waits)
+            self._learn_of_others(proposer, waits)
         assert decision is not None, "whoever proposes something ends with something"
         if isinstance(decision, Proposal):
             self._remembered.learn(instance.key, Latest(instance.ver, decision))
@@ -332,7 +332,7 @@ class Client:
                     )
                 latest = self._seen(key, found)
                 looked_up = False
-                self._learn_of_others(key, appender.lost, waits)
+                self._learn_of_others(appender, waits)
                 if latest is not None and latest.proposal.id == own.id:
                     return latest
                 self._creating = self._creating and not bets
@@ -390,8 +390,7 @@ class Client:
         """
         if not self._courtesy or not self._contended.has(key):
             return False
-        links = sorted(self._cluster.links.items())
-        _, link = links[crc32(key.encode()) % len(links)]
+        link = self._link_in_line(key)
         if not link.prompt(LINE_PATIENCE):
             return True
         before = self._remembered.get(key)
@@ -400,19 +399,31 @@ class Client:
             (found,) = replies
             if isinstance(found, Found) and isinstance(found.sight, Proposal):
                 self._remembered.learn(key, Latest(found.ver, found.sight))
+                # The next version of ours tells it to the others, which do not know it yet.
+                commit = Commit(Instance(key, found.ver), found.sight.id, None)
+                self.rounds.commits.add(commit, COMMIT_PATIENCE)
 
         with call.waiting(), trio.move_on_after(LINE_PATIENCE):
             await link.ask(Batch([Turn(key)]), deliver)
         if self._remembered.get(key) is not before:
             self._contended.note(key)
+            if before is not None:
+                self.rounds.commits.drop(Instance(key, before.ver))
         return True
 
-    def _learn_of_others(self, key: str, lost: int, waits: bool) -> None:
+    def _link_in_line(self, key: str) -> Link:
+        """The link to the acceptor that the key names."""
+        links = sorted(self._cluster.links.items())
+        return links[crc32(key.encode()) % len(links)][1]
+
+    def _learn_of_others(self, write: Proposer | Appender, waits: bool) -> None:
         """Take note that others write a key; and let those go on who wait in line for it."""
-        if lost:
+        key = write.instance.key
+        met_others = write.lost > 0 or write.crowded
+        if met_others:
             self._contended.note(key)
-        if lost or waits:
-            self.rounds.commit_now()
+        if met_others or waits:
+            self.rounds.commits.tell_now(write.instance, self._link_in_line(key))
 
     def _may_begin_fast(self) -> bool:
         """Whether a fast quorum can be expected to answer at once."""

@@ -99,6 +99,15 @@ class Lines:
         else:
             del self._lines[key]
 
+    def crowded(self, key: str) -> bool:
+        """Whether somebody waits to write a key."""
+        line = self._lines.get(key)
+        return line is not None and bool(line.waiting)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether somebody waits to write a key, or has the turn."""
+        return key in self._lines
+
     def __len__(self) -> int:
         """For how many keys there are lines."""
         return len(self._lines)

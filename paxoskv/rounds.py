@@ -10,10 +10,6 @@ and a system call.
 
 A round is owned by the client, not by the callers that it serves: a cancelled call takes
 its own operation out, and nobody else notices.
-
-Commits (rule R8) wait for a moment: where the next version of the key is written meanwhile,
-its ``Accept`` tells what is chosen for the last one. The others go together. Nobody waits for
-them, and one that is lost is no harm.
 """
 
 from __future__ import annotations
@@ -28,6 +24,7 @@ from typing import Any, Generic
 
 import trio
 
+from .commits import Commits
 from .errors import ProtocolError
 from .limits import (
     COMMIT_DELAY,
@@ -39,11 +36,10 @@ from .limits import (
     MAX_BATCH_MESSAGES,
     MAX_OPEN_ROUNDS,
     MAX_PAUSE,
-    MAX_PENDING_COMMITS,
     STRAGGLERS,
 )
 from .link import Batch, Link
-from .paxos.messages import Accept, AcceptorId, Commit, Instance, Reply, Request
+from .paxos.messages import AcceptorId, Commit, Reply, Request
 from .paxos.operation import Done, Operation, Outcome, Pause, ResultT
 from .wire import size_of
 from .writers import TakeTurn
@@ -89,10 +85,6 @@ class Job(Generic[ResultT]):
             self._woken = trio.Event()
 
 
-def _ignore(_start: int, _replies: Sequence[Reply], _again: bool, _complete: bool) -> None:
-    """What comes of commits is of no interest."""
-
-
 class _Round:
     """One fan-out. Its scope ends it when it has no job left."""
 
@@ -119,18 +111,21 @@ class Rounds:
             nothing is performed.
         nursery: where the rounds run; they end when it is cancelled.
         rng: where the length of pauses is drawn from.
+
+    Attributes:
+        commits: what the operations have found to be chosen, and the acceptors may not know.
+        count: of the rounds so far.
     """
 
     def __init__(
         self, links: Mapping[AcceptorId, Link], nursery: trio.Nursery, rng: Random
     ) -> None:
+        self.commits = Commits(links, nursery)
         self._links = links
         self._nursery = nursery
         self._rng = rng
         self._continuing: dict[Job[Any], None] = {}  # have been in a round: these go first
         self._fresh: dict[Job[Any], None] = {}
-        self._commits: dict[Instance, tuple[Commit, float]] = {}  # that wait, and until when
-        self._committing = False  # whether a task waits to send them
         # The ends of pauses, the first first, and the jobs; some have gone on by then.
         self._pauses: list[tuple[float, int, Job[Any]]] = []
         self._tickets = count()
@@ -139,7 +134,7 @@ class Rounds:
         self._prompt: int | None = None  # until the next round
         self._open = 0  # rounds in which somebody waits for replies
         self._round_trip = _FIRST_GUESS
-        self.count = 0  # of the rounds so far
+        self.count = 0
 
     @property
     def prompt(self) -> int:
@@ -178,63 +173,9 @@ class Rounds:
             if operation.commit is not None:
                 self._commit(operation.commit)
 
-    def commit_now(self) -> None:
-        """Send the commits that wait at once: somebody waits in line for them."""
-        if self._commits:
-            self._nursery.start_soon(self.send_commits)
-
     def _commit(self, commit: Commit) -> None:
-        if len(self._commits) == MAX_PENDING_COMMITS:
-            del self._commits[next(iter(self._commits))]
-        delay = min(max(COMMIT_DELAY, COMMIT_ROUND_TRIPS * self._round_trip), COMMIT_PATIENCE)
-        self._commits[commit.instance] = commit, trio.current_time() + delay
-        if not self._committing:
-            self._committing = True
-            self._nursery.start_soon(self._commit_later)
-
-    async def _commit_later(self) -> None:
-        """Send the commits that nothing has taken along by their time."""
-        while self._commits:
-            _, due = next(iter(self._commits.values()))
-            await trio.sleep_until(due)
-            await self.send_commits(trio.current_time())
-        self._committing = False
-
-    async def send_commits(self, due: float = math.inf) -> None:
-        """Send the commits that wait, and wait for a bounded while until they have arrived.
-
-        Args:
-            due: only those that wait no longer than until then.
-        """
-        with trio.move_on_after(COMMIT_PATIENCE):
-            while commits := self._take_commits(due):
-                batch = Batch(commits)
-                async with trio.open_nursery() as nursery:
-                    for link in self._links.values():
-                        if link.up and not link.behind:
-                            nursery.start_soon(link.ask, batch, _ignore)
-
-    def _take_commits(self, due: float) -> list[Commit]:
-        """The commits that are due, as many as a frame has room for."""
-        commits: list[Commit] = []
-        room = MAX_BATCH_BYTES
-        for commit, until in self._commits.values():
-            room -= size_of(commit)
-            if until > due or room < 0 or len(commits) == MAX_BATCH_MESSAGES:
-                break
-            commits.append(commit)
-        for commit in commits:
-            del self._commits[commit.instance]
-        return commits
-
-    def _with_commit(self, request: Request) -> Request:
-        """The request; an Accept tells what is chosen for the version before, if that waits."""
-        if isinstance(request, Accept) and self._commits:
-            key, ver = request.instance
-            commit, _ = self._commits.pop(Instance(key, ver - 1), (None, 0.0))
-            if commit is not None:
-                return request._replace(after=commit.id)
-        return request
+        delay = max(COMMIT_DELAY, COMMIT_ROUND_TRIPS * self._round_trip)
+        self.commits.add(commit, min(delay, COMMIT_PATIENCE))
 
     def _pause(self, job: Job[Any], pause: Pause) -> None:
         """Let a job wait for a while, before it takes its next step."""
@@ -304,7 +245,7 @@ class Rounds:
         jobs = self._take_jobs()
         if not jobs:
             return  # all that waited were cancelled meanwhile
-        batch = Batch([self._with_commit(job.request) for job in jobs])
+        batch = Batch([self.commits.ride(job.request) for job in jobs])
         async with trio.open_nursery() as nursery:
             round_ = _Round(jobs, self._links, nursery.cancel_scope)
             self.count += 1

@@ -32,7 +32,7 @@ from .limits import (
 )
 from .lines import Lines, Place
 from .paxos import acceptor
-from .paxos.messages import Accept, Commit, Reply, Request, Turn
+from .paxos.messages import Accept, Commit, ProposalId, Reply, Request, Turn, Voted
 from .stream import Stream
 from .tasks import unwrapped
 from .wire import (
@@ -166,6 +166,7 @@ class Host:
         """The reply to a request, which may leave once it is durable."""
         if self._mending.is_set():
             raise StoreError(self._failure)
+        written = self._written(request)
         try:
             reply = self.acceptor.handle(request)
         except StoreDamaged:
@@ -173,9 +174,22 @@ class Host:
         except StoreError as error:
             self._failed(error)
             raise
-        if isinstance(request, Commit) or (isinstance(request, Accept) and request.after):
-            self._lines.written(request.instance.key)
+        if written:
+            self._lines.written(written)
+        if isinstance(reply, Voted) and self._lines and isinstance(request, Accept):
+            return Voted(reply.top, self._lines.crowded(request.instance.key))
         return reply
+
+    def _written(self, request: Request) -> str:
+        """The key of which the next in line may write a version, for this tells of a new one."""
+        match request:
+            case Commit((key, ver)):
+                pass
+            case Accept((key, ver), after=ProposalId()):
+                ver -= 1
+            case _:
+                return ""
+        return key if key in self._lines and self.acceptor.known(key).ver < ver else ""
 
     async def _durable(self) -> None:
         """Wait until all that is saved by now is on disk. One flush serves all who wait."""

@@ -212,8 +212,8 @@ def _reply_array(reply: Reply) -> tuple[object, ...]:
             return (0, _sight_array(voted), top)
         case Promise(voted, top):
             return (1, _sight_array(voted), top)
-        case Voted(top):
-            return (2, top)
+        case Voted(top, crowded):
+            return (2, top, crowded)
         case Refusal((n, proposer), voted, top):
             return (3, n, proposer, _sight_array(voted), top)
         case Chosen(((owner, serial), value), top):
@@ -374,8 +374,8 @@ def _promise(_: int, voted: Any, top: Any) -> Promise:
     return Promise(_vote(voted), _top(top))
 
 
-def _voted(_: int, top: Any) -> Voted:
-    return Voted(_top(top))
+def _voted(_: int, top: Any, crowded: Any) -> Voted:
+    return Voted(_top(top), _bool(crowded))
 
 
 def _refusal(_: int, n: Any, proposer: Any, voted: Any, top: Any) -> Refusal:
@@ -436,7 +436,7 @@ _REQUESTS: Final[Sequence[tuple[int, Callable[..., Request]]]] = (
 _REPLIES: Final[Sequence[tuple[int, Callable[..., Reply]]]] = (
     (3, _report),
     (3, _promise),
-    (2, _voted),
+    (3, _voted),
     (5, _refusal),
     (5, _chosen),
     (6, _compacted),

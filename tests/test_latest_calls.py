@@ -229,7 +229,7 @@ async def test_r9_old_versions_are_compacted() -> None:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         for ver in range(40):
             await kv.put("foo", ver)
-        await kv._client.rounds.send_commits()
+        await kv._client.rounds.commits.send()
         with pytest.raises(
             paxoskv.Compacted, match="latest version known of 'foo' is 39"
         ) as caught:
@@ -441,7 +441,7 @@ async def test_an_undecodable_value_is_named_and_hides_no_other() -> None:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         for key in "abc":
             await kv.put(key, key)
-        await kv._client.rounds.send_commits()
+        await kv._client.rounds.commits.send()
         for store in cluster._stores:
             foreign = Proposal(ProposalId(b"f" * 16, 1), b"\xff")
             store.save("b", Summary(1, 0, (0, 1)), {1: Register(chosen=foreign)})

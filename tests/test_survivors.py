@@ -16,6 +16,7 @@ from paxoskv import WrongCluster, wire
 from paxoskv.catchup import _Learner
 from paxoskv.client import Client
 from paxoskv.cluster import Cluster
+from paxoskv.commits import Commits
 from paxoskv.errors import DirectoryError, StoreError
 from paxoskv.identity import Address, new_cluster
 from paxoskv.limits import (
@@ -52,7 +53,6 @@ from paxoskv.paxos.operation import Done, Latest, Pause
 from paxoskv.paxos.proposer import Ballots, Proposer
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder
-from paxoskv.rounds import Rounds
 from paxoskv.server import Host
 from paxoskv.storage.disk import DiskStore
 from paxoskv.storage.memory import MemoryStore
@@ -280,11 +280,12 @@ def test_r12_a_page_is_cut_at_a_size() -> None:
 
 async def test_r12_commits_that_nobody_takes_are_forgotten() -> None:
     async with trio.open_nursery() as nursery:
-        rounds = Rounds({}, nursery, Random(1))
+        commits = Commits({}, nursery)
         for ver in range(MAX_PENDING_COMMITS + 5):
-            rounds._commit(Commit(Instance("foo", ver), P.id, None))
-        assert len(rounds._commits) == MAX_PENDING_COMMITS
-        assert list(rounds._commits)[-1].ver == MAX_PENDING_COMMITS + 4
+            commits.add(Commit(Instance("foo", ver), P.id, None), 1.0)
+        assert len(commits) == MAX_PENDING_COMMITS
+        newest = Accept(Instance("foo", MAX_PENDING_COMMITS + 5), Ballot(1, ME), P)
+        assert commits.ride(newest) == newest._replace(after=P.id)
         nursery.cancel_scope.cancel()
 
 

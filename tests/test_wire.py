@@ -72,7 +72,7 @@ requests: st.SearchStrategy[Request] = (
 replies: st.SearchStrategy[Reply] = (
     st.builds(Report, votes, tops)
     | st.builds(Promise, votes, tops)
-    | st.builds(Voted, tops)
+    | st.builds(Voted, tops, st.booleans())
     | st.builds(Refusal, ballots, votes, tops)
 )
 

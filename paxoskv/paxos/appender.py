@@ -78,6 +78,11 @@ class Appender:
         return self._proposer.lost
 
     @property
+    def crowded(self) -> bool:
+        """Whether others wait for their turn to write the key."""
+        return self._proposer.crowded
+
+    @property
     def commit(self) -> Commit | None:
         """What to tell the acceptors once it is done."""
         return self._active.commit

@@ -162,9 +162,13 @@ class Promise(NamedTuple):
 
 
 class Voted(NamedTuple):
-    """Phase 2b: the acceptor voted as it was asked to."""
+    """Phase 2b: the acceptor voted as it was asked to.
+
+    ``crowded``: others wait there for their turn to write the key, see :class:`Turn`.
+    """
 
     top: int
+    crowded: bool = False
 
 
 class Refusal(NamedTuple):

@@ -137,6 +137,7 @@ class Proposer:
         overtaken: whether it cannot go on, for the tops do not allow its version, or it was
             dropped.
         lost: how many of its attempts were refused.
+        crowded: whether others wait for their turn to write the key.
         commit: what to tell the acceptors once it is decided.
     """
 
@@ -154,6 +155,7 @@ class Proposer:
         self.own = own
         self.overtaken = False
         self.lost = 0
+        self.crowded = False
         self.commit: Commit | None = None
         self._quorums = quorums
         self._ballots = ballots
@@ -224,8 +226,9 @@ class Proposer:
         assert self._phase is _Phase.PREPARING or self._phase is _Phase.ACCEPTING
         self._replied.add(acceptor)
         match reply:
-            case Voted():
+            case Voted(_, crowded):
                 assert self._phase is _Phase.ACCEPTING
+                self.crowded = self.crowded or crowded
                 self._learn(acceptor, self._vote)
             case Promise(voted):
                 assert self._phase is _Phase.PREPARING

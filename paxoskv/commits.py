@@ -1,0 +1,118 @@
+"""Commits under way: what is chosen, and the acceptors are still to be told (rule R8).
+
+Each waits for a moment. Where the next version of the key is written meanwhile, its ``Accept``
+tells what is chosen for the last one; what is left goes to all acceptors, together. Nobody waits
+for commits, and one that is lost is no harm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import trio
+
+from .limits import (
+    COMMIT_DELAY,
+    COMMIT_PATIENCE,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_MESSAGES,
+    MAX_PENDING_COMMITS,
+)
+from .link import Batch, Link
+from .paxos.messages import Accept, AcceptorId, Commit, Instance, Reply, Request
+from .wire import size_of
+
+
+def _ignore(_start: int, _replies: Sequence[Reply], _again: bool, _complete: bool) -> None:
+    """What comes of commits is of no interest."""
+
+
+class Commits:
+    """The commits of one client that wait to be told. Of too many, the oldest are lost.
+
+    Args:
+        links: the links to all members of the cluster; it may be empty at first.
+        nursery: where what sends them runs.
+    """
+
+    def __init__(self, links: Mapping[AcceptorId, Link], nursery: trio.Nursery) -> None:
+        self._links = links
+        self._nursery = nursery
+        self._waiting: dict[Instance, tuple[Commit, float]] = {}  # and until when
+        self._sending = False  # whether a task waits to send them
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def add(self, commit: Commit, delay: float) -> None:
+        """Let a commit wait for so many seconds, if nothing takes it along before."""
+        if len(self._waiting) == MAX_PENDING_COMMITS:
+            del self._waiting[next(iter(self._waiting))]
+        self._waiting[commit.instance] = commit, trio.current_time() + delay
+        if not self._sending:
+            self._sending = True
+            self._nursery.start_soon(self._send_later)
+
+    def drop(self, instance: Instance) -> None:
+        """Others have told it."""
+        self._waiting.pop(instance, None)
+
+    def ride(self, request: Request) -> Request:
+        """The request; an Accept takes along what is chosen for the version before."""
+        if isinstance(request, Accept) and self._waiting:
+            key, ver = request.instance
+            commit, _ = self._waiting.pop(Instance(key, ver - 1), (None, 0.0))
+            if commit is not None:
+                return request._replace(after=commit.id)
+        return request
+
+    def tell_now(self, instance: Instance, link: Link) -> None:
+        """Tell one acceptor at once, for others wait there; the rest hear of it from these.
+
+        If nobody writes the next version after all, they are told in the end.
+        """
+        commit, _ = self._waiting.pop(instance, (None, 0.0))
+        if commit is not None:
+            self.add(commit, COMMIT_PATIENCE)
+            self._nursery.start_soon(self._tell, [link], [commit])
+
+    async def send(self, due: float = math.inf) -> None:
+        """Send the commits that wait, and wait for a bounded while until they have arrived.
+
+        Args:
+            due: only those that wait no longer than until then.
+        """
+        with trio.move_on_after(COMMIT_PATIENCE):
+            while commits := self._take(due):
+                await self._tell(self._links.values(), commits)
+
+    async def _send_later(self) -> None:
+        """Send the commits that nothing has taken along by their time."""
+        while self._waiting:
+            await trio.sleep(COMMIT_DELAY)
+            await self.send(trio.current_time())
+        self._sending = False
+
+    def _take(self, due: float) -> list[Commit]:
+        """The commits that are due, as many as a frame has room for."""
+        commits: list[Commit] = []
+        room = MAX_BATCH_BYTES
+        for commit, until in self._waiting.values():
+            if until <= due:
+                room -= size_of(commit)
+                if room < 0 or len(commits) == MAX_BATCH_MESSAGES:
+                    break
+                commits.append(commit)
+        for commit in commits:
+            del self._waiting[commit.instance]
+        return commits
+
+    async def _tell(self, links: Iterable[Link], commits: Sequence[Commit]) -> None:
+        batch = Batch(commits)
+        with trio.move_on_after(COMMIT_PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for link in links:
+                    if link.up and not link.behind:
+                        nursery.start_soon(link.ask, batch, _ignore)
