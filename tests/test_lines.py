@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import Entry, open_kv, open_local_cluster, wire
+from paxoskv.identity import Address, new_cluster
 from paxoskv.limits import CONTENDED, MAX_CONTENDED_KEYS, MAX_IN_LINE, MAX_LINES, TURN_TIME
 from paxoskv.lines import Lines
 from paxoskv.paxos.acceptor import Acceptor
@@ -23,6 +24,7 @@ from paxoskv.paxos.messages import (
     Read,
     Report,
     Turn,
+    Voted,
     answers,
 )
 from paxoskv.remembered import Contended
@@ -230,3 +232,56 @@ async def test_who_waits_in_line_is_answered_after_what_comes_later() -> None:
                     first, (reply,) = wire.decode_replies(payload)
                     replies.append((first, reply))
     assert replies == [(1, Report(None, NO_TOP)), (0, Found(NO_TOP, None, NO_TOP))]
+
+
+async def test_who_writes_a_crowded_key_gets_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that always wins would never notice those who wait."""
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", 0)
+        await kv.set("bar", 0, 0)
+        assert not kv._client._contended.has("foo")
+        monkeypatch.setattr(Lines, "__len__", lambda _: 1)
+        monkeypatch.setattr(Lines, "crowded", lambda _, key: key in ("foo", "bar"))
+        await kv.put("foo", 1)
+        await kv.put("baz", 1)
+        await kv.set("bar", 1, 1)
+        assert kv._client._contended.has("foo")
+        assert kv._client._contended.has("bar")
+        assert not kv._client._contended.has("baz")
+
+
+async def test_a_vote_tells_whether_others_wait_in_line() -> None:
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    proposal = Proposal(ProposalId(b"p" * 16, 1), b"value")
+
+    async def crowded(key: str, ver: int) -> bool:
+        (reply,) = await host.answer([Accept(Instance(key, ver), FAST, proposal)])
+        assert reply == Voted(ver, reply.crowded)  # type: ignore[union-attr]
+        return reply.crowded  # type: ignore[union-attr, no-any-return]
+
+    assert not await crowded("foo", 0)
+    host._lines.enter("foo")
+    assert not await crowded("foo", 1), "one has the turn, and nobody waits"
+    host._lines.enter("foo")
+    assert await crowded("foo", 2)
+    assert not await crowded("bar", 0)
+
+
+async def test_only_news_of_a_written_version_end_a_turn() -> None:
+    """Who has the turn was told what is chosen, and tells it the others with its own accept."""
+    identity = new_cluster([Address("127.0.0.1", 1)])[0]
+    first, second = (Proposal(ProposalId(b"p" * 16, serial), b"") for serial in (1, 2))
+    accept = Accept(Instance("foo", 1), FAST, second, True, first.id)
+    commit = Commit(Instance("foo", 0), first.id, None)
+    for news in (commit, accept):
+        host = Host(identity, MemoryStore())
+        await host.answer([Accept(Instance("foo", 0), FAST, first)])
+        assert host._lines.enter("foo") is None
+        place = host._lines.enter("foo")
+        assert place is not None
+        await host.answer([news])
+        assert place.given.is_set()
+        place = host._lines.enter("foo")
+        assert place is not None
+        await host.answer([commit, accept])
+        assert not place.given.is_set()

@@ -1,0 +1,125 @@
+"""Commits on their way: they ride on accepts, or go together, and nobody waits for them (R8)."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from paxoskv import Entry, open_kv, open_local_cluster
+from paxoskv.commits import Commits
+from paxoskv.limits import COMMIT_DELAY, COMMIT_PATIENCE
+from paxoskv.link import Batch, Deliver, Link
+from paxoskv.paxos.acceptor import Acceptor
+from paxoskv.paxos.messages import Accept, Ballot, Commit, Instance, Proposal, ProposalId, Read
+
+ME = b"m" * 16
+P = Proposal(ProposalId(ME, 1), b"p")
+FOO = Instance("foo", 3)
+COMMIT = Commit(FOO, P.id, None)
+
+
+class FakeLink:
+    """A link that takes note of what it is asked."""
+
+    up, behind = True, False
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    async def ask(self, batch: Batch, _: Deliver) -> None:
+        self.told += batch.requests
+
+
+def three_links() -> tuple[dict[bytes, Link], list[FakeLink]]:
+    links = [FakeLink() for _ in range(3)]
+    return {bytes([number]): cast("Link", link) for number, link in enumerate(links)}, links
+
+
+async def test_r8_a_commit_rides_on_the_accept_of_the_next_version_only(
+    autojump_clock: MockClock,
+) -> None:
+    by_name, links = three_links()
+    async with trio.open_nursery() as nursery:
+        commits = Commits(by_name, nursery)
+        commits.add(COMMIT, 1.0)
+        for other in (
+            Accept(FOO, Ballot(1, ME), P),
+            Accept(Instance("foo", 5), Ballot(1, ME), P),
+            Accept(Instance("bar", 4), Ballot(1, ME), P),
+            Read(Instance("foo", 4)),
+        ):
+            assert commits.ride(other) is other
+        following = Accept(Instance("foo", 4), Ballot(1, ME), P, append=True)
+        assert commits.ride(following) == following._replace(after=P.id)
+        assert commits.ride(following) is following, "once is enough"
+    assert not any(link.told for link in links)
+
+
+async def test_r8_what_nothing_takes_along_goes_to_all_in_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    by_name, links = three_links()
+    links[1].up = False
+    async with trio.open_nursery() as nursery:
+        commits = Commits(by_name, nursery)
+        commits.add(COMMIT, 1.0)
+        commits.add(COMMIT._replace(instance=Instance("bar", 0)), COMMIT_DELAY)
+        await trio.sleep(3 * COMMIT_DELAY)
+        assert [len(link.told) for link in links] == [1, 0, 1], "each has its own time"
+        began = trio.current_time()
+    assert trio.current_time() - began < 1.1, "then nothing waits any more"
+    assert [len(link.told) for link in links] == [2, 0, 2]
+
+
+async def test_r8_one_acceptor_is_told_at_once_and_the_others_if_nobody_else_does(
+    autojump_clock: MockClock,
+) -> None:
+    for others_write in (True, False):
+        by_name, links = three_links()
+        async with trio.open_nursery() as nursery:
+            commits = Commits(by_name, nursery)
+            commits.add(COMMIT, COMMIT_DELAY)
+            commits.tell_now(FOO, by_name[b"\1"])
+            commits.tell_now(Instance("bar", 0), by_name[b"\1"])
+            await wait_all_tasks_blocked()
+            assert [link.told for link in links] == [[], [COMMIT], []]
+            if others_write:
+                commits.drop(FOO)
+            await trio.sleep(2 * COMMIT_PATIENCE)
+        assert [len(link.told) for link in links] == ([0, 1, 0] if others_write else [1, 2, 1])
+
+
+async def test_r8_after_a_put_all_acceptors_learn_what_is_chosen() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        for number in range(3):
+            await kv.put("foo", number)
+        known = [Acceptor(store).known("foo").ver for store in cluster._stores]
+        assert known == [1, 1, 1], "the last put told of the one before"
+        with trio.fail_after(5):
+            while any(Acceptor(store).known("foo").ver < 2 for store in cluster._stores):  # noqa: ASYNC110
+                await trio.sleep(0.005)
+
+
+async def test_r8_the_last_of_those_who_waited_in_line_is_told_to_all() -> None:
+    """Each tells one acceptor, and the next one the others; after the last comes nobody."""
+    entries: list[Entry] = []
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as late:
+
+        async def write(number: int, *, task_status: Any) -> None:
+            async with open_kv(cluster.addresses) as kv:
+                task_status.started()
+                for _ in range(10):
+                    entries.append(await kv.put("foo", number))  # noqa: PERF401 - not at once
+                await trio.sleep(2 * COMMIT_PATIENCE)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                await nursery.start(write, number)
+            with trio.fail_after(10):
+                while len(entries) < 40 or any(  # noqa: ASYNC110
+                    Acceptor(store).known("foo").ver < 39 for store in cluster._stores
+                ):
+                    await trio.sleep(0.005)
+        assert await late.get("foo") == max(entries, key=lambda entry: entry.ver)

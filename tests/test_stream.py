@@ -1,0 +1,102 @@
+"""Streams and links over real sockets whose other end reads slowly, or is gone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+import trio
+import trio.lowlevel
+from trio.testing import wait_all_tasks_blocked
+
+from paxoskv import wire
+from paxoskv.identity import Address
+from paxoskv.limits import MAX_BATCH_BYTES
+from paxoskv.link import Batch, Link
+from paxoskv.paxos.messages import Accept, Ballot, Instance, Proposal, ProposalId
+from paxoskv.stream import Stream
+
+ME = b"m" * 16
+LARGE = bytes(range(256)) * 16 * 1024  # more than a socket takes at once
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[tuple[Stream, trio.SocketStream]]:
+    ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
+    with Stream(ours) as stream:
+        async with theirs:
+            yield stream, theirs
+
+
+async def received(stream: trio.SocketStream, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += await stream.receive_some()
+    return data
+
+
+async def test_what_is_not_sent_at_once_is_sent_later() -> None:
+    async with pair() as (ours, theirs), trio.open_nursery() as nursery:
+        sent = ours.send_now(LARGE)
+        assert 0 < sent < len(LARGE), "a socket takes some of it"
+        assert ours.send_now(LARGE[sent:]) == 0, "and then no more"
+        nursery.start_soon(ours.send_all, LARGE[sent:])
+        assert await received(theirs, len(LARGE)) == LARGE
+        await theirs.send_all(b"thanks")
+        assert await ours.receive() == b"thanks"
+
+
+async def test_the_end_of_a_connection_is_told() -> None:
+    async with pair() as (ours, theirs):
+        await theirs.aclose()
+        assert await ours.receive() == b""
+        assert ours.send_now(b"too late") == 0, "the one that waits for the rest is told"
+        with pytest.raises(trio.BrokenResourceError):
+            await ours.send_all(b"too late")
+
+
+async def test_who_waits_is_told_that_the_stream_was_closed() -> None:
+    async with trio.open_nursery() as nursery:
+        ended = trio.Event()
+
+        async def wait(stream: Stream) -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await stream.receive()
+            ended.set()
+
+        async with pair() as (ours, _):
+            with ours:
+                nursery.start_soon(wait, ours)
+                await wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            await ended.wait()
+
+
+async def test_a_frame_begins_only_when_the_last_one_has_left() -> None:
+    """Frames that the system takes in part only, and others that are asked for meanwhile."""
+    link = Link(Address("127.0.0.1", 1), lambda *_: True, lambda: None, Random(1))
+    accepts = [
+        Accept(
+            Instance("foo", ver),
+            Ballot(1, ME),
+            Proposal(ProposalId(ME, ver + 1), LARGE[: MAX_BATCH_BYTES + ver]),
+        )
+        for ver in range(8)
+    ]
+    async with pair() as (ours, theirs), trio.open_nursery() as nursery:
+        nursery.start_soon(link._serve, ours)
+        await wait_all_tasks_blocked()
+        for accept in accepts:
+            nursery.start_soon(link.ask, Batch([accept]), lambda *_: None)
+            await trio.lowlevel.checkpoint()
+        buffer = wire.FrameBuffer()
+        frames: list[bytes] = []
+        with trio.fail_after(10):
+            while len(frames) < len(accepts):
+                frames += buffer.feed(await theirs.receive_some())
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    decoded = [wire.decode_requests(payload) for payload in frames]
+    assert decoded == [(ver, [accept]) for ver, accept in enumerate(accepts)]
