@@ -166,8 +166,8 @@ class Host:
         """The reply to a request, which may leave once it is durable."""
         if self._mending.is_set():
             raise StoreError(self._failure)
-        written = self._written(request)
         try:
+            written = self._written(request)
             reply = self.acceptor.handle(request)
         except StoreDamaged:
             raise
