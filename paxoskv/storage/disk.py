@@ -45,8 +45,8 @@ from ..paxos.messages import Ballot, Instance, Proposal, ProposalId, Vote
 from .logs import check_logs
 from .recent import Recent
 
-FORMAT: Final = 1
-"""The version of the layout."""
+FORMAT: Final = 2
+"""The version of the layout. 1 did not say in the summary that a vote is for what is chosen."""
 
 # The first byte of a key in RocksDB says what it is. What was ever saved is above "m".
 _IDENTITY: Final = b"identity"
