@@ -117,7 +117,7 @@ class _Call:
         self._error = error
         if self._scope is not None:
             self._scope.cancel()
-        elif self._job is not None:
+        if self._job is not None:  # in a scope as well, of which the end may have come
             self._job.wake(error)
 
 
@@ -194,6 +194,7 @@ class Client:
             waits = await self._wait_in_line(call, instance.key)
             known = self._remembered.get(instance.key)
             if known is not None and known.ver == instance.ver:
+                await trio.lowlevel.checkpoint()  # who asks again and again lets others go on
                 return known.proposal
             fast = is_new and self._may_begin_fast()
             proposer = Proposer(instance, own, self._cluster.quorums, ballots, fast=fast)

@@ -48,6 +48,7 @@ class Commits:
 
     def add(self, commit: Commit, delay: float) -> None:
         """Let a commit wait for so many seconds, if nothing takes it along before."""
+        self._waiting.pop(commit.instance, None)
         if len(self._waiting) == MAX_PENDING_COMMITS:
             del self._waiting[next(iter(self._waiting))]
         self._waiting[commit.instance] = commit, trio.current_time() + delay
@@ -78,25 +79,23 @@ class Commits:
             self.add(commit, COMMIT_PATIENCE)
             self._nursery.start_soon(self._tell, [link], [commit])
 
-    async def send(self, due: float = math.inf) -> None:
-        """Send the commits that wait, and wait for a bounded while until they have arrived.
-
-        Args:
-            due: only those that wait no longer than until then.
-        """
+    async def send(self) -> None:
+        """Send the commits that wait, and wait for a bounded while until they have arrived."""
         with trio.move_on_after(COMMIT_PATIENCE):
-            while commits := self._take(due):
+            while commits := self._take(math.inf):
                 await self._tell(self._links.values(), commits)
 
     async def _send_later(self) -> None:
         """Send the commits that nothing has taken along by their time."""
         while self._waiting:
             await trio.sleep(COMMIT_DELAY)
-            await self.send(trio.current_time())
+            while commits := self._take(trio.current_time()):
+                # Beside this task, so that no slow acceptor holds up what the others are told.
+                self._nursery.start_soon(self._tell, self._links.values(), commits)
         self._sending = False
 
     def _take(self, due: float) -> list[Commit]:
-        """The commits that are due, as many as a frame has room for."""
+        """The commits that wait no longer than until then, as many as a frame has room for."""
         commits: list[Commit] = []
         room = MAX_BATCH_BYTES
         for commit, until in self._waiting.values():

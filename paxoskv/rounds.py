@@ -73,8 +73,8 @@ class Job(Generic[ResultT]):
         self._woken = trio.Event()
 
     def wake(self, outcome: Done[ResultT] | Exception | None) -> None:
-        """Wake the caller, unless that was done already."""
-        if not self._woken.is_set():
+        """Wake the caller, unless it knows already how this ends."""
+        if self.outcome is None:
             self.outcome = outcome
             self._woken.set()
 
@@ -161,8 +161,9 @@ class Rounds:
             while job.outcome is None:
                 assert job.take_turn is not None
                 await job.take_turn()
-                self._enqueue(job, self._continuing, operation.ask())
-                await job.woken()
+                if job.outcome is None:  # it may have been ended while the turn was handed over
+                    self._enqueue(job, self._continuing, operation.ask())
+                    await job.woken()
             if isinstance(job.outcome, Exception):
                 raise job.outcome
             return job.outcome.result

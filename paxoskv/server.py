@@ -266,14 +266,15 @@ class Host:
 
     async def _serve(self, stream: Stream) -> None:
         """Serve a client as long as it keeps the rules, and say what ended that."""
+        sender = _Sender(stream)
         try:
             with trio.CancelScope() as scope:
-                await self._converse(stream, scope)
+                await self._converse(stream, sender, scope)
         except StoreDamaged:
             raise
         except StoreError as error:
-            with trio.move_on_after(STALLED_FRAME_TIMEOUT), suppress(trio.BrokenResourceError):
-                await stream.send_all(encode_farewell(str(error)))
+            with suppress(trio.BrokenResourceError, trio.TooSlowError):
+                await sender.send(encode_farewell(str(error)))
         except ProtocolError as error:
             logger.warning("closed the connection from %s: %s", _peer(stream), error)
         except trio.TooSlowError:
@@ -281,9 +282,8 @@ class Host:
         except trio.BrokenResourceError:
             logger.debug("the connection from %s broke", _peer(stream))
 
-    async def _converse(self, stream: Stream, scope: trio.CancelScope) -> None:
+    async def _converse(self, stream: Stream, sender: _Sender, scope: trio.CancelScope) -> None:
         """Answer what arrives, with one flush and one send for all that arrived together."""
-        sender = _Sender(stream)
         await sender.send(self._greeting)
         buffer = FrameBuffer()
         try:
@@ -373,26 +373,43 @@ class Host:
 
 
 class _Sender:
-    """Sends on one connection, one after the other, in time."""
+    """Sends on one connection, one after the other, in time.
 
-    __slots__ = ("_lock", "_stream")
+    What was begun and was not sent to its end is the end of the connection.
+    """
+
+    __slots__ = ("_cut", "_lock", "_stream")
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._lock = trio.Lock()
+        self._cut = False  # whether something was begun, and not yet sent to its end
 
     async def send(self, data: bytes | bytearray) -> None:
         """Send it.
 
         Raises:
             trio.TooSlowError: the client takes too long to read it.
-            trio.BrokenResourceError: the connection broke.
+            trio.BrokenResourceError: the connection broke, or is at its end.
         """
-        sent = 0 if self._lock.locked() else self._stream.send_now(data)
-        if sent < len(data):
-            with memoryview(data) as whole, trio.fail_after(_patience(len(data))):
-                async with self._lock:
-                    await self._stream.send_all(whole[sent:])
+        sent = 0
+        if not self._lock.locked():
+            self._check()
+            sent = self._stream.send_now(data)
+            self._cut = 0 < sent < len(data)
+            if sent == len(data):
+                return
+        with memoryview(data) as whole, trio.fail_after(_patience(len(data))):
+            async with self._lock:
+                if not sent:
+                    self._check()
+                self._cut = True
+                await self._stream.send_all(whole[sent:])
+                self._cut = False
+
+    def _check(self) -> None:
+        if self._cut:
+            raise trio.BrokenResourceError("something was not sent to its end")
 
 
 def _patience(size: int) -> float:

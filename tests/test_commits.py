@@ -27,9 +27,11 @@ class FakeLink:
 
     def __init__(self) -> None:
         self.told: list[object] = []
+        self.takes = 0.0
 
     async def ask(self, batch: Batch, _: Deliver) -> None:
         self.told += batch.requests
+        await trio.sleep(self.takes)
 
 
 def three_links() -> tuple[dict[bytes, Link], list[FakeLink]]:
@@ -89,6 +91,20 @@ async def test_r8_one_acceptor_is_told_at_once_and_the_others_if_nobody_else_doe
                 commits.drop(FOO)
             await trio.sleep(2 * COMMIT_PATIENCE)
         assert [len(link.told) for link in links] == ([0, 1, 0] if others_write else [1, 2, 1])
+
+
+async def test_r12_a_slow_acceptor_holds_up_nothing_that_the_others_are_told(
+    autojump_clock: MockClock,
+) -> None:
+    by_name, links = three_links()
+    links[2].takes = COMMIT_PATIENCE
+    async with trio.open_nursery() as nursery:
+        commits = Commits(by_name, nursery)
+        for ver in range(20):
+            commits.add(Commit(Instance("foo", ver), P.id, None), 0.0)
+            await trio.sleep(COMMIT_DELAY)
+        await trio.sleep(COMMIT_DELAY)
+        assert [len(link.told) for link in links[:2]] == [20, 20]
 
 
 async def test_r8_after_a_put_all_acceptors_learn_what_is_chosen() -> None:

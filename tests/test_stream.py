@@ -16,6 +16,7 @@ from paxoskv.identity import Address
 from paxoskv.limits import MAX_BATCH_BYTES
 from paxoskv.link import Batch, Link
 from paxoskv.paxos.messages import Accept, Ballot, Instance, Proposal, ProposalId
+from paxoskv.server import _Sender
 from paxoskv.stream import Stream
 
 ME = b"m" * 16
@@ -100,3 +101,24 @@ async def test_a_frame_begins_only_when_the_last_one_has_left() -> None:
         nursery.cancel_scope.cancel()
     decoded = [wire.decode_requests(payload) for payload in frames]
     assert decoded == [(ver, [accept]) for ver, accept in enumerate(accepts)]
+
+
+async def test_nothing_follows_what_was_not_sent_to_its_end() -> None:
+    async with pair() as (ours, theirs):
+        sender = _Sender(ours)
+        with trio.move_on_after(0.05) as scope:
+            await sender.send(LARGE)
+        assert scope.cancelled_caught
+        first = await theirs.receive_some()
+        assert LARGE.startswith(first)
+        with pytest.raises(trio.BrokenResourceError):
+            await sender.send(b"farewell")
+
+
+async def test_what_waits_for_a_long_reply_comes_after_it() -> None:
+    async with pair() as (ours, theirs), trio.open_nursery() as nursery:
+        sender = _Sender(ours)
+        for data in (LARGE, b"second", b"third"):
+            nursery.start_soon(sender.send, data)
+            await wait_all_tasks_blocked()
+        assert await received(theirs, len(LARGE) + 11) == LARGE + b"secondthird"

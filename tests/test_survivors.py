@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from paxoskv import Unavailable, WrongCluster, open_kv, open_local_cluster, wire
+from paxoskv import WrongCluster, wire
 from paxoskv.catchup import _Learner
 from paxoskv.client import Client
 from paxoskv.cluster import Cluster
@@ -345,33 +345,3 @@ async def test_no_two_requests_under_way_share_an_id() -> None:
         vote = Vote(Ballot(1, ME), P._replace(value=key.encode()))
         assert replies == [Report(vote, 0)] * 2
     assert list(told) == ["two", "one"]
-
-
-# --- The end of a call ------------------------------------------------------------------------
-
-
-async def test_the_time_of_a_call_is_up() -> None:
-    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.1) as kv:
-        await kv.put("foo", 0)
-        cluster.stop(0)
-        cluster.stop(1)
-        for call in (kv.put, kv.set):
-            began = trio.current_time()
-            with trio.fail_after(5), pytest.raises(Unavailable):
-                await call("foo", *((1,) if call == kv.put else (1, 1)))
-            assert 0.1 <= trio.current_time() - began < 1.0
-
-
-async def test_a_call_that_must_end_begins_nothing_more() -> None:
-    """Between two of its waits nothing can wake it, so the next one must not begin."""
-    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
-        await kv.get("foo")
-        client = kv._client
-        finder = Finder("foo", client._cluster.quorums, Ballots(ME))
-        with client._call("get") as call:
-            call.stop(trio.ClosedResourceError("one"))
-            call.stop(trio.ClosedResourceError("two"))
-            with pytest.raises(trio.ClosedResourceError, match="one"):
-                call.job(finder, None)
-            with pytest.raises(trio.ClosedResourceError, match="one"), call.waiting():
-                pytest.fail("it waits again")

@@ -387,7 +387,7 @@ def setup(config: Config) -> Iterator[tuple[Accept | Commit, list[int]]]:
     for ver, voters in config.cast:
         yield before(ver), [ACCEPTORS.index(name) for name in voters]
     for ver, knowing in config.known:
-        (instance, _, proposal, _) = before(ver)
+        (instance, _, proposal, *_) = before(ver)
         yield Commit(instance, proposal.id, None), [ACCEPTORS.index(name) for name in knowing]
 
 

@@ -1,0 +1,123 @@
+"""The end of a call: its time is up, or its client is closed, at the worst moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import paxoskv
+from paxoskv import Entry, Unavailable, open_kv, open_local_cluster
+from paxoskv.client import Client
+from paxoskv.paxos.acceptor import Register, Summary
+from paxoskv.paxos.messages import Ballot, Proposal, ProposalId, Vote
+from paxoskv.paxos.proposer import Ballots
+from paxoskv.paxos.reader import Finder
+from paxoskv.rounds import Job, Rounds
+from paxoskv.tasks import unwrapped
+from paxoskv.values import encode_value
+
+ME = b"m" * 16
+
+
+async def test_the_time_of_a_call_is_up() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.1) as kv:
+        await kv.put("foo", 0)
+        cluster.stop(0)
+        cluster.stop(1)
+        for call in (kv.put, kv.update):
+            began = trio.current_time()
+            with trio.fail_after(5), pytest.raises(Unavailable):
+                await call("foo", lambda old: old) if call == kv.update else await call("foo", 1)
+            assert 0.1 <= trio.current_time() - began < 1.0
+
+
+async def test_a_call_that_must_end_begins_nothing_more() -> None:
+    """Between two of its waits nothing can wake it, so the next one must not begin."""
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.get("foo")
+        client = kv._client
+        finder = Finder("foo", client._cluster.quorums, Ballots(ME))
+        with client._call("get") as call:
+            call.stop(trio.ClosedResourceError("one"))
+            call.stop(trio.ClosedResourceError("two"))
+            with pytest.raises(trio.ClosedResourceError, match="one"):
+                call.job(finder, None)
+            with pytest.raises(trio.ClosedResourceError, match="one"), call.waiting():
+                pytest.fail("it waits again")
+
+
+def stop_calls(client: Client) -> None:
+    for call in client._calls:
+        call.stop(client._unavailable(call))
+
+
+@asynccontextmanager
+async def unfinished() -> AsyncIterator[tuple[paxoskv.LocalCluster, paxoskv.KV]]:
+    """A version with one vote of three: a reader pauses, and then finishes it as a writer."""
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        vote = Vote(Ballot(1, ME), Proposal(ProposalId(ME, 1), encode_value(5)))
+        for store in cluster._stores[:2]:
+            store.save("foo", Summary(top=0), {0: Register(vote.ballot, vote)})
+        vote = vote._replace(ballot=Ballot(2, ME))
+        cluster._stores[1].save("foo", Summary(top=0), {0: Register(vote.ballot, vote)})
+        yield cluster, kv
+
+
+async def test_a_call_is_stopped_just_when_its_pause_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with unfinished() as (_, kv):
+        go_on = Rounds._go_on
+        paused: list[Job[Any]] = []
+
+        def both(rounds: Rounds, job: Job[Any]) -> None:
+            paused.append(job)
+            go_on(rounds, job)
+            stop_calls(kv._client)
+
+        monkeypatch.setattr(Rounds, "_go_on", both)
+        with trio.fail_after(5), pytest.raises(Unavailable):
+            await kv.get("foo", 0)
+        assert len(paused) == 1
+        monkeypatch.undo()
+        assert await kv.get("foo", 0) == Entry("foo", 0, 5)
+        assert not kv._client._writers._lines
+
+
+async def test_a_call_is_stopped_just_when_it_gets_its_turn() -> None:
+    async with unfinished() as (_, kv), trio.open_nursery() as nursery:
+        writers = kv._client._writers
+        assert writers.enter_now("foo"), "another call of this client writes the key"
+
+        async def get() -> None:
+            with trio.fail_after(5), pytest.raises(Unavailable):
+                await kv.get("foo", 0)
+
+        nursery.start_soon(get)
+        with trio.fail_after(5):
+            while not writers._lines["foo"]:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        writers.leave("foo")
+        stop_calls(kv._client)
+        await wait_all_tasks_blocked()
+    assert not writers._lines
+
+
+def test_one_error_that_ends_several_tasks_is_one_error() -> None:
+    error = ValueError("one")
+    with pytest.raises(ValueError, match="one"), unwrapped():
+        raise ExceptionGroup("tasks", [error, ExceptionGroup("more", [error])])
+    with pytest.raises(ExceptionGroup), unwrapped():
+        raise ExceptionGroup("tasks", [error, ValueError("two")])
+
+
+async def test_who_asks_again_and_again_lets_others_go_on() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.set("leader", 0, "other")
+        with trio.move_on_after(0.05) as scope:
+            for _ in range(1_000_000):
+                await kv.propose("leader", 0, "me")
+        assert scope.cancelled_caught
