@@ -409,7 +409,7 @@ class Client:
         if self._remembered.get(key) is not before:
             self._contended.note(key)
             if before is not None:
-                self.rounds.commits.drop(Instance(key, before.ver))
+                self.rounds.commits.take(Instance(key, before.ver))  # others have told it
         return True
 
     def _link_in_line(self, key: str) -> Link:

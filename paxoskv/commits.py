@@ -56,15 +56,16 @@ class Commits:
             self._sending = True
             self._nursery.start_soon(self._send_later)
 
-    def drop(self, instance: Instance) -> None:
-        """Others have told it."""
-        self._waiting.pop(instance, None)
+    def take(self, instance: Instance) -> Commit | None:
+        """Let a commit wait no more, and give it back: whoever takes it tells it, or others do."""
+        commit, _ = self._waiting.pop(instance, (None, 0.0))
+        return commit
 
     def ride(self, request: Request) -> Request:
         """The request; an Accept takes along what is chosen for the version before."""
         if isinstance(request, Accept) and self._waiting:
             key, ver = request.instance
-            commit, _ = self._waiting.pop(Instance(key, ver - 1), (None, 0.0))
+            commit = self.take(Instance(key, ver - 1))
             if commit is not None:
                 return request._replace(after=commit.id)
         return request
@@ -74,7 +75,7 @@ class Commits:
 
         If nobody writes the next version after all, they are told in the end.
         """
-        commit, _ = self._waiting.pop(instance, (None, 0.0))
+        commit = self.take(instance)
         if commit is not None:
             self.add(commit, COMMIT_PATIENCE)
             self._nursery.start_soon(self._tell, [link], [commit])
@@ -82,20 +83,20 @@ class Commits:
     async def send(self) -> None:
         """Send the commits that wait, and wait for a bounded while until they have arrived."""
         with trio.move_on_after(COMMIT_PATIENCE):
-            while commits := self._take(math.inf):
+            while commits := self._due(math.inf):
                 await self._tell(self._links.values(), commits)
 
     async def _send_later(self) -> None:
         """Send the commits that nothing has taken along by their time."""
         while self._waiting:
             await trio.sleep(COMMIT_DELAY)
-            while commits := self._take(trio.current_time()):
+            while commits := self._due(trio.current_time()):
                 # Beside this task, so that no slow acceptor holds up what the others are told.
                 self._nursery.start_soon(self._tell, self._links.values(), commits)
         self._sending = False
 
-    def _take(self, due: float) -> list[Commit]:
-        """The commits that wait no longer than until then, as many as a frame has room for."""
+    def _due(self, due: float) -> list[Commit]:
+        """Take those that wait no longer than until then, as many as a frame has room for."""
         commits: list[Commit] = []
         room = MAX_BATCH_BYTES
         for commit, until in self._waiting.values():

@@ -8,7 +8,6 @@ whole or is left to whoever waits for the rest.
 from __future__ import annotations
 
 import socket
-from types import TracebackType
 from typing import Self
 
 import trio
@@ -45,12 +44,7 @@ class Stream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         trio.lowlevel.notify_closing(self.socket)
         self.socket.close()
 

@@ -88,7 +88,7 @@ async def test_r8_one_acceptor_is_told_at_once_and_the_others_if_nobody_else_doe
             await wait_all_tasks_blocked()
             assert [link.told for link in links] == [[], [COMMIT], []]
             if others_write:
-                commits.drop(FOO)
+                commits.take(FOO)
             await trio.sleep(2 * COMMIT_PATIENCE)
         assert [len(link.told) for link in links] == ([0, 1, 0] if others_write else [1, 2, 1])
 

@@ -1246,8 +1246,8 @@ BREAKS: Final = (
         "R8",
         "A proposal is marked as chosen for a version where it was never proposed.",
         "commits.py",
-        "self._waiting.pop(Instance(key, ver - 1), (None, 0.0))",
-        "self._waiting.pop(Instance(key, max(0, ver - 2)), (None, 0.0))",
+        "self.take(Instance(key, ver - 1))",
+        "self.take(Instance(key, max(0, ver - 2)))",
         COMMITS,
     ),
     Break(
