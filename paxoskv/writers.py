@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 import trio
@@ -54,7 +54,7 @@ class Writers:
     def __init__(self) -> None:
         self._lines: dict[str, trio.lowlevel.ParkingLot] = {}
 
-    def turn(self, key: str, waiting: Waiting = nullcontext) -> _Turn:
+    def turn(self, key: str, waiting: Waiting) -> _Turn:
         """Give the means to take the turn; if it was taken, it ends with the block.
 
         Args:

@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import Entry, open_kv, open_local_cluster
 from paxoskv.commits import Commits
-from paxoskv.limits import COMMIT_DELAY, COMMIT_PATIENCE
+from paxoskv.limits import COMMIT_DELAY, COMMIT_PATIENCE, MAX_PENDING_COMMITS
 from paxoskv.link import Batch, Deliver, Link
 from paxoskv.paxos.acceptor import Acceptor
 from paxoskv.paxos.messages import Accept, Ballot, Commit, Instance, Proposal, ProposalId, Read
@@ -105,6 +105,17 @@ async def test_r12_a_slow_acceptor_holds_up_nothing_that_the_others_are_told(
             await trio.sleep(COMMIT_DELAY)
         await trio.sleep(COMMIT_DELAY)
         assert [len(link.told) for link in links[:2]] == [20, 20]
+
+
+async def test_r12_commits_that_nobody_takes_are_forgotten() -> None:
+    async with trio.open_nursery() as nursery:
+        commits = Commits({}, nursery)
+        for ver in range(MAX_PENDING_COMMITS + 5):
+            commits.add(Commit(Instance("foo", ver), P.id, None), 1.0)
+        assert len(commits) == MAX_PENDING_COMMITS
+        newest = Accept(Instance("foo", MAX_PENDING_COMMITS + 5), Ballot(1, ME), P)
+        assert commits.ride(newest) == newest._replace(after=P.id)
+        nursery.cancel_scope.cancel()
 
 
 async def test_r8_after_a_put_all_acceptors_learn_what_is_chosen() -> None:

@@ -13,13 +13,24 @@ from trio.testing import wait_all_tasks_blocked
 
 from paxoskv import wire
 from paxoskv.identity import Address
-from paxoskv.limits import MAX_BATCH_BYTES
+from paxoskv.limits import MAX_BATCH_BYTES, MAX_UNANSWERED_BYTES
 from paxoskv.link import Batch, Link
-from paxoskv.paxos.messages import Accept, Ballot, Instance, Proposal, ProposalId
+from paxoskv.paxos.messages import (
+    Accept,
+    Ballot,
+    Instance,
+    Proposal,
+    ProposalId,
+    Read,
+    Report,
+    Vote,
+)
 from paxoskv.server import _Sender
 from paxoskv.stream import Stream
 
 ME = b"m" * 16
+FOO = Instance("foo", 0)
+P = Proposal(ProposalId(ME, 1), b"p")
 LARGE = bytes(range(256)) * 16 * 1024  # more than a socket takes at once
 
 
@@ -36,6 +47,10 @@ async def received(stream: trio.SocketStream, size: int) -> bytes:
     while len(data) < size:
         data += await stream.receive_some()
     return data
+
+
+def link_to_nobody() -> Link:
+    return Link(Address("127.0.0.1", 1), lambda *_: True, lambda: None, Random(1))
 
 
 async def test_what_is_not_sent_at_once_is_sent_later() -> None:
@@ -77,7 +92,7 @@ async def test_who_waits_is_told_that_the_stream_was_closed() -> None:
 
 async def test_a_frame_begins_only_when_the_last_one_has_left() -> None:
     """Frames that the system takes in part only, and others that are asked for meanwhile."""
-    link = Link(Address("127.0.0.1", 1), lambda *_: True, lambda: None, Random(1))
+    link = link_to_nobody()
     accepts = [
         Accept(
             Instance("foo", ver),
@@ -123,3 +138,46 @@ async def test_what_waits_for_a_long_reply_comes_after_it() -> None:
             nursery.start_soon(sender.send, data)
             await wait_all_tasks_blocked()
         assert await received(theirs, len(LARGE) + 11) == LARGE + b"secondthird"
+
+
+async def test_r12_an_acceptor_is_owed_few_bytes_also_in_few_frames() -> None:
+    link = link_to_nobody()
+    large = Accept(FOO, Ballot(1, ME), P._replace(value=bytes(MAX_BATCH_BYTES)))
+    async with pair() as (ours, _), trio.open_nursery() as nursery:
+        nursery.start_soon(link._serve, ours)
+        await wait_all_tasks_blocked()
+        for _ in range(MAX_UNANSWERED_BYTES // MAX_BATCH_BYTES + 10):
+            nursery.start_soon(link.ask, Batch([large]), lambda *_: None)
+            await wait_all_tasks_blocked()
+        owed = sum(exchange.size for exchange in (*link._unanswered, *link._outbox))
+        assert MAX_UNANSWERED_BYTES <= owed <= MAX_UNANSWERED_BYTES + 2 * MAX_BATCH_BYTES
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_two_requests_under_way_share_an_id() -> None:
+    """Replies may come in any order, so nothing but the id says what they answer."""
+    link = link_to_nobody()
+    told: dict[str, list[object]] = {}
+    async with pair() as (ours, theirs), trio.open_nursery() as nursery:
+        nursery.start_soon(link._serve, ours)
+        await wait_all_tasks_blocked()
+        for key in ("one", "two"):
+            batch = Batch([Read(Instance(key, ver)) for ver in range(2)])
+            nursery.start_soon(
+                link.ask, batch, lambda _start, got, *_, key=key: told.update({key: list(got)})
+            )
+            await wait_all_tasks_blocked()
+        frames = [
+            wire.decode_requests(payload)
+            for payload in wire.FrameBuffer().feed(await theirs.receive_some())
+        ]
+        for first, requests in reversed(frames):
+            assert isinstance(requests[0], Read)
+            vote = Vote(Ballot(1, ME), P._replace(value=requests[0].instance.key.encode()))
+            await theirs.send_all(wire.run(first, wire.encode_replies([Report(vote, 0)] * 2)))
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    for key, replies in told.items():
+        vote = Vote(Ballot(1, ME), P._replace(value=key.encode()))
+        assert replies == [Report(vote, 0)] * 2
+    assert list(told) == ["two", "one"]

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
-from paxoskv import WrongCluster, wire
+from paxoskv import WrongCluster
 from paxoskv.catchup import _Learner
 from paxoskv.client import Client
 from paxoskv.cluster import Cluster
-from paxoskv.commits import Commits
 from paxoskv.errors import DirectoryError, StoreError
 from paxoskv.identity import Address, new_cluster
 from paxoskv.limits import (
-    MAX_BATCH_BYTES,
     MAX_PAGE_BYTES,
-    MAX_PENDING_COMMITS,
-    MAX_UNANSWERED_BYTES,
 )
-from paxoskv.link import Batch, Link
 from paxoskv.paxos.acceptor import Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
     FAST,
@@ -42,9 +35,7 @@ from paxoskv.paxos.messages import (
     Promise,
     Proposal,
     ProposalId,
-    Read,
     Reply,
-    Report,
     Scan,
     Vote,
     Voted,
@@ -56,7 +47,6 @@ from paxoskv.paxos.reader import Finder
 from paxoskv.server import Host
 from paxoskv.storage.disk import DiskStore
 from paxoskv.storage.memory import MemoryStore
-from paxoskv.stream import Stream
 
 ME, OTHER = b"m" * 16, b"o" * 16
 A, B, C = (letter.encode() * 16 for letter in "ABC")
@@ -276,72 +266,3 @@ def test_r12_a_page_is_cut_at_a_size() -> None:
     assert isinstance(page, Page)
     assert page.more
     assert 1 <= len(page.items) <= 4
-
-
-async def test_r12_commits_that_nobody_takes_are_forgotten() -> None:
-    async with trio.open_nursery() as nursery:
-        commits = Commits({}, nursery)
-        for ver in range(MAX_PENDING_COMMITS + 5):
-            commits.add(Commit(Instance("foo", ver), P.id, None), 1.0)
-        assert len(commits) == MAX_PENDING_COMMITS
-        newest = Accept(Instance("foo", MAX_PENDING_COMMITS + 5), Ballot(1, ME), P)
-        assert commits.ride(newest) == newest._replace(after=P.id)
-        nursery.cancel_scope.cancel()
-
-
-def link_to_nobody() -> Link:
-    return Link(NOBODY, lambda *_: True, lambda: None, Random(1))
-
-
-@asynccontextmanager
-async def stream_pair() -> AsyncIterator[tuple[Stream, trio.SocketStream]]:
-    ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
-    with Stream(ours) as stream:
-        async with theirs:
-            yield stream, theirs
-
-
-async def test_r12_an_acceptor_is_owed_few_bytes_also_in_few_frames() -> None:
-    link = link_to_nobody()
-    large = Accept(FOO, Ballot(1, ME), P._replace(value=bytes(MAX_BATCH_BYTES)))
-    async with stream_pair() as (ours, _), trio.open_nursery() as nursery:
-        nursery.start_soon(link._serve, ours)
-        await wait_all_tasks_blocked()
-        for _ in range(MAX_UNANSWERED_BYTES // MAX_BATCH_BYTES + 10):
-            nursery.start_soon(link.ask, Batch([large]), lambda *_: None)
-            await wait_all_tasks_blocked()
-        owed = sum(exchange.size for exchange in (*link._unanswered, *link._outbox))
-        assert MAX_UNANSWERED_BYTES <= owed <= MAX_UNANSWERED_BYTES + 2 * MAX_BATCH_BYTES
-        nursery.cancel_scope.cancel()
-
-
-# --- The link --------------------------------------------------------------------------------
-
-
-async def test_no_two_requests_under_way_share_an_id() -> None:
-    """Replies may come in any order, so nothing but the id says what they answer."""
-    link = link_to_nobody()
-    told: dict[str, list[object]] = {}
-    async with stream_pair() as (ours, theirs), trio.open_nursery() as nursery:
-        nursery.start_soon(link._serve, ours)
-        await wait_all_tasks_blocked()
-        for key in ("one", "two"):
-            batch = Batch([Read(Instance(key, ver)) for ver in range(2)])
-            nursery.start_soon(
-                link.ask, batch, lambda _start, got, *_, key=key: told.update({key: list(got)})
-            )
-            await wait_all_tasks_blocked()
-        frames = [
-            wire.decode_requests(payload)
-            for payload in wire.FrameBuffer().feed(await theirs.receive_some())
-        ]
-        for first, requests in reversed(frames):
-            assert isinstance(requests[0], Read)
-            vote = Vote(Ballot(1, ME), P._replace(value=requests[0].instance.key.encode()))
-            await theirs.send_all(wire.run(first, wire.encode_replies([Report(vote, 0)] * 2)))
-            await wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-    for key, replies in told.items():
-        vote = Vote(Ballot(1, ME), P._replace(value=key.encode()))
-        assert replies == [Report(vote, 0)] * 2
-    assert list(told) == ["two", "one"]

@@ -48,7 +48,7 @@ IDENTITY: Final = f"{GAPS} tests/test_storage.py tests/test_directory.py -k r10"
 CALLS: Final = "tests/test_latest_calls.py -k 'not r6 and not scan'"
 CLIENT: Final = "tests/test_kv.py -k 'r11 or r12'"
 CLUSTER: Final = f"tests/test_cluster.py tests/test_kv.py {GAPS} -k 'r10 or stranger'"
-LINK: Final = f"{GAPS} tests/test_link.py -k 'r12 or request or sent_again'"
+LINK: Final = "tests/test_link.py tests/test_stream.py -k 'r12 or request or sent_again'"
 SERVER: Final = "tests/test_server.py -k r12"
 WIRE: Final = "tests/test_wire.py"
 AWAY: Final = f"{GAPS} tests/test_durability.py -k learns"
@@ -910,7 +910,7 @@ BREAKS: Final = (
         "commits.py",
         "        if len(self._waiting) == MAX_PENDING_COMMITS:\n",
         "        if len(self._waiting) == -1:\n",
-        GAPS,
+        COMMITS,
     ),
     Break(
         "remembers-every-key",
