@@ -11,14 +11,19 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import cbor2
 import trio
 
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.server import listen, serve
 from paxoskv.storage.directory import hold_directory
-from paxoskv.storage.disk import _dump_register, _register_key, _summary_key
 from paxoskv.storage.memory import MemoryStore
+from paxoskv.storage.records import (
+    dump_register,
+    dump_summary,
+    register_name,
+    registers_prefix,
+    summary_name,
+)
 
 
 class SqliteStore(MemoryStore):
@@ -39,8 +44,10 @@ class SqliteStore(MemoryStore):
         """Replace a summary and registers."""
         super().save(key, summary, registers)
         self.saved += 1
-        self._rows.append((_summary_key(key), cbor2.dumps([*summary])))
-        self._rows += [(_register_key(key, v), _dump_register(r)) for v, r in registers.items()]
+        prefix = registers_prefix(key)
+        self._rows.append((summary_name(key), dump_summary(summary)))
+        for ver, register in registers.items():
+            self._rows.append((register_name(prefix, ver), dump_register(register)))
 
     def flush(self) -> None:
         """Commit what was saved by now."""

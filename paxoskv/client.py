@@ -82,6 +82,7 @@ class _Call:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._job = None  # which knows of this call: a cycle is work for the collector
         self._client.end(self)
 
     def job(self, operation: Operation[ResultT], take_turn: TakeTurn | None) -> Job[ResultT]:

@@ -194,8 +194,8 @@ MAX_LINES: Final = 1024
 MAX_CACHE_BYTES: Final = 32 * MIB
 """What RocksDB caches of its tables, their indexes and filters included."""
 
-MAX_RECENT_BYTES: Final = 16 * MIB
-"""Registers, and as much of summaries, that are in memory, decoded, for they were just used."""
+MAX_RECENT_BYTES: Final = 32 * MIB
+"""Summaries and registers that are in memory, decoded, for they were just used."""
 
 MAX_UNWRITTEN_BYTES: Final = 8 * MIB
 """What is saved, and is not yet handed to RocksDB; beyond, it does not wait for the flush."""

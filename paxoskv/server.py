@@ -167,7 +167,7 @@ class Host:
         if self._mending.is_set():
             raise StoreError(self._failure)
         try:
-            written = self._written(request)
+            written = self._written(request) if self._lines else ""
             reply = self.acceptor.handle(request)
         except StoreDamaged:
             raise

@@ -157,7 +157,9 @@ def encode_farewell(reason: str) -> bytes:
 
 def size_of(message: Request | Reply) -> int:
     """About how many bytes a message takes in a frame, and never less."""
-    match message:
+    match message:  # the most frequent first
+        case Voted():
+            return _FIXED_BYTES
         case Accept((key, _), _, proposal):
             return _size(key, proposal)
         case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Find(key) | Turn(key):
@@ -184,18 +186,18 @@ def _size(key: str, sight: Sight | None) -> int:
 
 
 def _request_array(request: Request) -> tuple[object, ...]:
-    match request:
+    match request:  # the most frequent first
+        case Accept((key, ver), (n, proposer), ((owner, serial), value), append, after):
+            id_ = None if after is None else (*after,)  # cbor2 takes its time for named tuples
+            return (2, key, ver, n, proposer, owner, serial, value, append, id_)
+        case Find(key, below):
+            return (4, key, below)
         case Read((key, ver)):
             return (0, key, ver)
         case Prepare((key, ver), (n, proposer)):
             return (1, key, ver, n, proposer)
-        case Accept((key, ver), (n, proposer), ((owner, serial), value), append, after):
-            id_ = None if after is None else (*after,)  # cbor2 takes its time for named tuples
-            return (2, key, ver, n, proposer, owner, serial, value, append, id_)
         case Commit((key, ver), (owner, serial)):
             return (3, key, ver, owner, serial)
-        case Find(key, below):
-            return (4, key, below)
         case Scan(prefix, after):
             return (5, prefix, after)
         case Status():
@@ -207,13 +209,15 @@ def _request_array(request: Request) -> tuple[object, ...]:
 
 
 def _reply_array(reply: Reply) -> tuple[object, ...]:
-    match reply:
+    match reply:  # the most frequent first
+        case Voted(top, crowded):
+            return (2, top, crowded)
+        case Found(ver, sight, top):
+            return (7, ver, _sight_array(sight), top)
         case Report(voted, top):
             return (0, _sight_array(voted), top)
         case Promise(voted, top):
             return (1, _sight_array(voted), top)
-        case Voted(top, crowded):
-            return (2, top, crowded)
         case Refusal((n, proposer), voted, top):
             return (3, n, proposer, _sight_array(voted), top)
         case Chosen(((owner, serial), value), top):
@@ -222,8 +226,6 @@ def _reply_array(reply: Reply) -> tuple[object, ...]:
             return (5, latest, owner, serial, value, top)
         case Noted(known, top):
             return (6, known, top)
-        case Found(ver, sight, top):
-            return (7, ver, _sight_array(sight), top)
         case Page(items, more):
             return (8, [(key, ver, _sight_array(sight)) for key, ver, sight in items], more)
         case State(release, keys, size):

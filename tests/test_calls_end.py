@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -49,6 +50,27 @@ async def test_a_call_that_must_end_begins_nothing_more() -> None:
                 call.job(finder, None)
             with pytest.raises(trio.ClosedResourceError, match="one"), call.waiting():
                 pytest.fail("it waits again")
+
+
+async def test_a_call_that_ended_leaves_nothing_to_the_garbage_collector() -> None:
+    """Cycles would cost a client of many calls a third of its time."""
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", 0)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for number in range(10):
+                await kv.put("foo", number)
+                await kv.get("foo")
+                await kv.get("foo", number)
+            gc.collect()
+            left = [each for each in gc.garbage if type(each).__module__.startswith("paxoskv")]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert not left
 
 
 def stop_calls(client: Client) -> None:

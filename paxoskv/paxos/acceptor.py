@@ -135,13 +135,14 @@ def answer(
     if chosen is not None:
         return register, Chosen(chosen, top)
     match request:
-        case Accept(instance, ballot, proposal, append):
+        case Accept():
+            (_, ver), ballot, proposal, append, _ = request
             vote = Vote(ballot, proposal, append)
             if ballot < promised or _taken(voted, vote):
                 return register, Refusal(promised, voted, top)
-            if append and top > instance.ver and vote != voted:
+            if append and top > ver and vote != voted:
                 return register, Refusal(promised, voted, top)
-            return Register(ballot, vote), Voted(max(top, instance.ver))
+            return Register(ballot, vote), Voted(max(top, ver))
         case Read():
             return register, Report(voted, top)
         case Prepare(_, ballot):
@@ -285,7 +286,7 @@ class Acceptor:
         if not its_own and proposal is None:
             self._miss(key)
             return False, summary
-        chosen = (*chosen[:at], ver, *chosen[at:])
+        chosen = chosen[:at] + (ver,) + chosen[at:]  # noqa: RUF005 - half the time of (*a, …)
         kept = chosen[-self._keep :]
         floor = kept[0] if len(chosen) > self._keep else summary.floor
         assert floor >= summary.floor, "the floor never sinks"

@@ -41,35 +41,61 @@ from ..limits import (
     WRITE_BUFFER_BYTES,
 )
 from ..paxos.acceptor import BLANK, UNHEARD, Register, Summary
-from ..paxos.messages import Ballot, Instance, Proposal, ProposalId, Vote
+from ..paxos.messages import Instance
 from .logs import check_logs
 from .recent import Recent
+from .records import (
+    REGISTER,
+    dump_register,
+    dump_summary,
+    load_register,
+    load_summary,
+    register_name,
+    registers_prefix,
+    summary_name,
+    version_of,
+)
 
-FORMAT: Final = 2
-"""The version of the layout. 1 did not say in the summary that a vote is for what is chosen."""
+FORMAT: Final = 3
+"""The version of the layout. In 2, summaries and registers were CBOR."""
 
-# The first byte of a key in RocksDB says what it is. What was ever saved is above "m".
+# The names of summaries and registers are above "m".
 _IDENTITY: Final = b"identity"
 _COUNT: Final = b"keys"
-_REGISTER: Final = b"r"
-_SUMMARY: Final = b"s"
 
 _OVERHEAD: Final = 1024  # bytes of one summary or register in memory, with its key, roughly
 _FEW: Final = 64  # versions to drop that are named rather than looked up
+_AT_HAND: Final = 4  # registers of a key in memory; more only while they are not written
+
+
+class _Kept:
+    """What is in memory of one key: its summary, and the registers used last.
+
+    Attributes:
+        summary: as it was saved last.
+        registers: by version; BLANK where there is none.
+        prefix: of the names of its registers in RocksDB.
+        size: in bytes, roughly.
+    """
+
+    __slots__ = ("prefix", "registers", "size", "summary")
+
+    def __init__(self, key: str, summary: Summary) -> None:
+        self.summary = summary
+        self.registers: dict[int, Register] = {}
+        self.prefix = registers_prefix(key)
+        self.size = _OVERHEAD + 32 * len(summary.chosen)
 
 
 class _Changes:
-    """What was saved: the summaries and the registers (None: dropped) that are not as on disk."""
+    """What was saved and is not yet on disk: as a batch, and by key as it is in memory."""
 
-    __slots__ = ("registers", "size", "summaries")
+    __slots__ = ("batch", "kept", "size")
 
     def __init__(self) -> None:
-        self.summaries: dict[str, Summary] = {}
-        self.registers: dict[Instance, Register | None] = {}
-        self.size = 0  # in bytes, roughly
-
-    def __bool__(self) -> bool:
-        return bool(self.registers or self.summaries)
+        self.batch = WriteBatch(raw_mode=True)
+        self.kept: dict[str, _Kept] = {}
+        self.size = 0  # of the records, in bytes
 
 
 class DiskStore:
@@ -146,9 +172,7 @@ class DiskStore:
                     raise
                 self._db = Rdict(str(path), options, {"default": options})
         failure, self._failure = self._failure, None
-        # What was used lately, and what is saved but not yet written, by key.
-        self._summaries: Recent[str, Summary] = Recent(MAX_RECENT_BYTES)
-        self._registers: Recent[Instance, Register] = Recent(MAX_RECENT_BYTES)
+        self._recent: Recent[str, _Kept] = Recent(MAX_RECENT_BYTES)
         self._unwritten = _Changes()
         self._being_written = _Changes()
         try:
@@ -203,55 +227,75 @@ class DiskStore:
     def empty(self) -> bool:
         """Whether nothing was ever saved, not even a promise."""
         self._write_out()
-        return next(self._records(_REGISTER), None) is None
+        return next(self._records(REGISTER), None) is None
 
     def summary(self, key: str) -> Summary:
         """The summary of a key, ``UNHEARD`` if there is none yet."""
-        self._check()
-        summary = self._summaries.get(key)
-        if summary is None:
-            for changes in (self._unwritten, self._being_written):
-                if key in changes.summaries:
-                    return changes.summaries[key]
-            name = _summary_key(key)
-            data = self._get(name)
-            summary = UNHEARD if data is None else self._load_summary(name, data)
-            self._summaries.put(key, summary, _size_of_summary(summary))
-        return summary
+        return self._of(key).summary
 
     def register(self, instance: Instance) -> Register:
         """The register of an instance, ``BLANK`` if there is none yet."""
-        self._check()
-        register = self._registers.get(instance)
+        key, ver = instance
+        kept = self._of(key)
+        register = kept.registers.get(ver)
         if register is None:
-            for changes in (self._unwritten, self._being_written):
-                if instance in changes.registers:
-                    return changes.registers[instance] or BLANK
-            name = _register_key(*instance)
+            name = register_name(kept.prefix, ver)
             data = self._get(name)
             register = BLANK if data is None else self._load_register(name, data)
-            self._registers.put(instance, register, _size_of_register(register))
+            self._make_room(key, kept)
+            self._remember(kept, ver, register)
         return register
+
+    def _of(self, key: str) -> _Kept:
+        """What is in memory of a key, from now on if it was not."""
+        self._check()
+        kept = self._recent.get(key)
+        if kept is None:
+            # In the order in which a flush in a thread moves it on.
+            kept = self._unwritten.kept.get(key) or self._being_written.kept.get(key)
+            if kept is None:
+                name = summary_name(key)
+                data = self._get(name)
+                kept = _Kept(key, UNHEARD if data is None else self._load_summary(name, data))
+            self._recent.put(key, kept)
+        return kept
+
+    def _make_room(self, key: str, kept: _Kept) -> None:
+        """Of many registers of one key, let go those that can be read again."""
+        if len(kept.registers) < _AT_HAND:
+            return
+        if key not in self._unwritten.kept and key not in self._being_written.kept:
+            size = sum(map(_size_of_register, kept.registers.values()))
+            kept.registers.clear()
+            kept.size -= size
+            self._recent.grew(-size)
+
+    def _remember(self, kept: _Kept, ver: int, register: Register) -> None:
+        before = kept.registers.get(ver)
+        size = _size_of_register(register) - (0 if before is None else _size_of_register(before))
+        kept.registers[ver] = register
+        kept.size += size
+        self._recent.grew(size)
 
     def below(self, key: str, ver: int) -> tuple[int, Register] | None:
         """The highest version below ``ver`` whose register has a sight, and the register."""
         if ver <= 0:
             return None
         self._write_out()
-        start = _register_key(key, 0)[:-8]
-        for name, data in self._records(_register_key(key, ver - 1), backwards=True):
+        start = registers_prefix(key)
+        for name, data in self._records(register_name(start, ver - 1), backwards=True):
             if not name.startswith(start):
                 break
             register = self._load_register(name, data)
             if register.sight is not None:
-                return int.from_bytes(name[len(start) :], "big"), register
+                return version_of(name), register
         return None
 
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
         """The keys with a summary that begin with ``prefix`` and are above ``after``, in order."""
         self._write_out()
-        start = _summary_key(prefix)
-        for name, data in self._records(max(start, _summary_key(after) + b"\0")):
+        start = summary_name(prefix)
+        for name, data in self._records(max(start, summary_name(after) + b"\0")):
             if not name.startswith(start):
                 break
             yield name[1:].decode(), self._load_summary(name, data)
@@ -266,40 +310,45 @@ class DiskStore:
 
     def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Replace a summary and registers, and drop what is below the floor: all or nothing."""
-        before = self.summary(key)
-        higher = summary.floor > before.floor
-        dropped = self._dropped(key, before.floor, summary.floor) if higher else ()
+        kept = self._of(key)
+        before = kept.summary
+        changed, higher = summary != before, summary.floor > before.floor
+        dropped = self._dropped(kept, before.floor, summary.floor) if higher else ()
+        self._make_room(key, kept)
         with self._changing:
             changes = self._unwritten
             for ver, register in registers.items():
                 if ver >= summary.floor:
-                    instance, size = Instance(key, ver), _size_of_register(register)
-                    changes.registers[instance] = register
-                    changes.size += size
-                    self._registers.put(instance, register, size)
-            for instance in dropped:
-                changes.registers[instance] = None
-                self._registers.forget(instance)
-            if summary != before:
-                size = _size_of_summary(summary)
-                changes.summaries[key] = summary
-                changes.size += size
-                self._summaries.put(key, summary, size)
+                    data = dump_register(register)
+                    changes.batch.put(register_name(kept.prefix, ver), data)
+                    changes.size += len(data)
+                    self._remember(kept, ver, register)
+            for ver in dropped:
+                changes.batch.delete(register_name(kept.prefix, ver))
+                if ver in kept.registers:
+                    self._remember(kept, ver, BLANK)
+            if changed:
+                data = dump_summary(summary)
+                changes.batch.put(summary_name(key), data)
+                changes.size += len(data)
+                kept.summary = summary
                 self._count += before == UNHEARD
-            self.saved += bool(registers or dropped or summary != before)
+            changes.kept[key] = kept
+            self.saved += bool(registers or dropped or changed)
         if changes.size > MAX_UNWRITTEN_BYTES:
             self._write_out()
 
-    def _dropped(self, key: str, floor: int, higher: int) -> Sequence[Instance]:
+    def _dropped(self, kept: _Kept, floor: int, higher: int) -> Sequence[int]:
+        """The versions to drop when the floor rises, and perhaps some that are not there."""
         # Not a range delete: there is about one to drop per save, and range tombstones pile
         # up in every later read. The search begins at the old floor, above the tombstones.
         if floor + _FEW >= higher:
-            return [Instance(key, ver) for ver in range(floor, higher)]
+            return range(floor, higher)
         self._write_out()
-        start, end = _register_key(key, floor), _register_key(key, higher)
-        names = (name for name, _ in self._records(start))
+        end = register_name(kept.prefix, higher)
+        names = (name for name, _ in self._records(register_name(kept.prefix, floor)))
         dropped = takewhile(lambda name: name < end, names)
-        return [Instance(key, int.from_bytes(name[-8:], "big")) for name in dropped]
+        return [version_of(name) for name in dropped]
 
     def flush(self) -> None:
         """Make durable what was saved before this was called. It may run in a thread."""
@@ -315,19 +364,12 @@ class DiskStore:
             with self._changing:
                 changes = self._being_written = self._unwritten
                 self._unwritten = _Changes()
-            if not changes:
+                count = self._count
+            if not changes.kept:
                 return
-            batch = WriteBatch(raw_mode=True)
-            for instance, register in changes.registers.items():
-                if register is None:
-                    batch.delete(_register_key(*instance))
-                else:
-                    batch.put(_register_key(*instance), _dump_register(register))
-            for key, summary in changes.summaries.items():
-                batch.put(_summary_key(key), _dump_summary(summary))
-            batch.put(_COUNT, cbor2.dumps(self._count))
+            changes.batch.put(_COUNT, cbor2.dumps(count))
             with self._writing():
-                self._db.write(batch)
+                self._db.write(changes.batch)
             self._being_written = _Changes()
 
     # --- How it is done ---------------------------------------------------------------
@@ -380,32 +422,19 @@ class DiskStore:
         raise self._bad(_COUNT)
 
     def _load_summary(self, name: bytes, data: bytes) -> Summary:
-        match self._load(name, data):
-            case [int(top), int(floor), [*chosen]]:
-                vers = tuple(ver for ver in chosen if isinstance(ver, int))
-                if len(vers) == len(chosen):
-                    return Summary(top, floor, vers)
-        raise self._bad(name)
+        try:
+            return load_summary(data)
+        except ValueError as error:
+            raise self._bad(name) from error
 
     def _load_register(self, name: bytes, data: bytes) -> Register:
-        match self._load(name, data):
-            case [bytes(proposer), int(serial), bytes() | None as value]:
-                return Register(chosen=Proposal(ProposalId(proposer, serial), value))
-            case [int(n), bytes(owner)]:
-                return Register(Ballot(n, owner))
-            case [int(n), bytes(owner), int(m), bytes(voter), *proposal]:
-                match proposal:
-                    case [bytes(proposer), int(serial), bytes() | None as value, bool(append)]:
-                        made = Proposal(ProposalId(proposer, serial), value)
-                        return Register(Ballot(n, owner), Vote(Ballot(m, voter), made, append))
-        raise self._bad(name)
+        try:
+            return load_register(data)
+        except ValueError as error:
+            raise self._bad(name) from error
 
     def _bad(self, name: bytes) -> StoreDamaged:
         return StoreDamaged(f"{self._path} is damaged: its record {name!r} is no such record")
-
-
-def _size_of_summary(summary: Summary) -> int:
-    return _OVERHEAD + 32 * len(summary.chosen)
 
 
 def _size_of_register(register: Register) -> int:
@@ -418,31 +447,6 @@ def _size_of_register(register: Register) -> int:
 def _owner(identity: Identity) -> bytes:
     members = sorted(member.id for member in identity.members)  # their addresses may change
     return cbor2.dumps([FORMAT, identity.cluster, identity.acceptor, members])
-
-
-def _summary_key(key: str) -> bytes:
-    return _SUMMARY + key.encode()
-
-
-def _register_key(key: str, ver: int) -> bytes:
-    # With its length before it, no key's registers stand between those of another.
-    data = key.encode()
-    return _REGISTER + len(data).to_bytes(2, "big") + data + ver.to_bytes(8, "big")
-
-
-def _dump_summary(summary: Summary) -> bytes:
-    return cbor2.dumps([*summary])  # a named tuple takes cbor2 twice the time of a list
-
-
-def _dump_register(register: Register) -> bytes:
-    (n, owner), vote, chosen = register
-    if chosen is not None:
-        assert register == Register(chosen=chosen), "the rest is blank once one is chosen"
-        return cbor2.dumps([*chosen.id, chosen.value])
-    if vote is None:
-        return cbor2.dumps([n, owner])
-    proposal = vote.proposal
-    return cbor2.dumps([n, owner, *vote.ballot, *proposal.id, proposal.value, vote.append])
 
 
 def _options() -> Options:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+
+class Sized(Protocol):
+    """What knows how many bytes it takes, roughly."""
+
+    size: int
+
 
 KeyT = TypeVar("KeyT")
-ValueT = TypeVar("ValueT")
+SizedT = TypeVar("SizedT", bound=Sized)
 
 
-class Recent(Generic[KeyT, ValueT]):
+class Recent(Generic[KeyT, SizedT]):
     """A bounded cache, in which looking at something keeps it, at the cost of a dict.
 
     Args:
@@ -19,28 +26,30 @@ class Recent(Generic[KeyT, ValueT]):
 
     def __init__(self, limit: int) -> None:
         self._half = limit // 2
-        self._newer: dict[KeyT, tuple[ValueT, int]] = {}
-        self._older: dict[KeyT, tuple[ValueT, int]] = {}
+        self._newer: dict[KeyT, SizedT] = {}
+        self._older: dict[KeyT, SizedT] = {}
         self._size = 0  # of all that was put in the newer lot, in bytes
 
-    def get(self, key: KeyT) -> ValueT | None:
+    def __len__(self) -> int:
+        """How much it holds; what is in both lots counts twice."""
+        return len(self._newer) + len(self._older)
+
+    def get(self, key: KeyT) -> SizedT | None:
         """What was put there, if it is still here."""
         kept = self._newer.get(key)
         if kept is None:
             kept = self._older.get(key)
-            if kept is None:
-                return None
-            self.put(key, *kept)
-        return kept[0]
+            if kept is not None:
+                self.put(key, kept)
+        return kept
 
-    def put(self, key: KeyT, value: ValueT, size: int) -> None:
-        """Keep a value that takes so many bytes; what was there before counts on, for a while."""
-        self._newer[key] = value, size
+    def put(self, key: KeyT, value: SizedT) -> None:
+        """Keep a value."""
+        self._newer[key] = value
+        self.grew(value.size)
+
+    def grew(self, size: int) -> None:
+        """Something that is kept takes so many bytes more, or less, than when it was put."""
         self._size += size
         if self._size > self._half:
             self._older, self._newer, self._size = self._newer, {}, 0
-
-    def forget(self, key: KeyT) -> None:
-        """Let go what was put there."""
-        self._newer.pop(key, None)
-        self._older.pop(key, None)
