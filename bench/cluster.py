@@ -100,10 +100,11 @@ async def start_acceptor(
         while True:
             data = await process.stderr.receive_some()
             text += data.decode()
-            lines = text.splitlines()
-            if text.endswith("\n") and lines[-1].startswith("listening on "):
-                address = lines[-1].removeprefix("listening on ")
-                return Acceptor(directory, options, address, process, lines)
+            *lines, _ = text.split("\n")  # and an unfinished one
+            for line in lines:  # what it learns from the others may follow at once
+                if line.startswith("listening on "):
+                    address = line.removeprefix("listening on ")
+                    return Acceptor(directory, options, address, process, lines)
             if not data:
                 await process.wait()
                 raise RuntimeError(text)

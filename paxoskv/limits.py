@@ -133,9 +133,6 @@ LATE: Final = 0.02
 LATE_ROUND_TRIPS: Final = 4.0
 """The same in round trips, where these take long; the longer of the two counts."""
 
-STRAGGLERS: Final = 0.02
-"""How long a round takes the answers of acceptors that were prompt and are not needed."""
-
 MAX_UNANSWERED_FRAMES: Final = 64
 """Frames that an acceptor may owe an answer to before its link is *behind*."""
 

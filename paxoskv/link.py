@@ -1,10 +1,11 @@
 """One client's connection to one acceptor: many requests in flight, reconnects, bounded.
 
 A link owns its stream, so a caller that is cancelled never leaves half a frame behind.
-Callers hand it a batch with :meth:`Link.ask` and wait. What the system takes at once leaves
-at once, by a plain call; a task of the link sends the rest, and another one reads. A batch
-outlives a lost connection: without its answer it is sent again when the link is up again.
-That is safe, for an acceptor answers a repeated request as it would have answered the first.
+Callers hand it a batch, with :meth:`Link.ask` to wait for the answers, or with
+:meth:`Link.post` not to. What the system takes at once leaves at once, by a plain call; a task
+of the link sends the rest, and another one reads. With :meth:`Link.ask` a batch outlives a lost
+connection: without its answer it is sent again when the link is up again. That is safe, for an
+acceptor answers a repeated request as it would have answered the first.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
@@ -32,12 +34,15 @@ from .limits import (
 )
 from .paxos.messages import AcceptorId, Reply, Request, answers
 from .stream import Stream, connect
-from .wire import FrameBuffer, decode_greeting, decode_replies, encode_requests, run
+from .wire import FrameBuffer, decode_greeting, encode_requests, open_replies, replies_of, run
 
 Deliver: TypeAlias = Callable[[int, Sequence[Reply], bool, bool], None]
 """Takes replies as they arrive: the index in the batch of the first, the replies, whether the
 batch had been sent before, so that the acceptor may have handled it already, and whether these
 are the last that were missing."""
+
+Ended: TypeAlias = Callable[["Exchange"], None]
+"""Is told that a batch was answered in full, or lost with the connection."""
 
 Welcome: TypeAlias = Callable[["Link", Identity], bool]
 """Judges whom a link has reached: whether the link is needed. Raises to turn it down."""
@@ -53,20 +58,19 @@ class Batch:
         self.encoded = encode_requests(requests)
 
 
-class _Exchange:
+class Exchange:
     """One batch on one connection, from its turn to be sent to its last reply."""
 
-    __slots__ = ("_again", "_asked", "_missing", "count", "ended", "first", "sent", "size")
+    __slots__ = ("_again", "_asked", "_missing", "count", "first", "sent", "size")
 
-    def __init__(self, batch: Batch, deliver: Deliver, again: bool) -> None:
-        self._asked: tuple[Batch, Deliver] | None = (batch, deliver)
+    def __init__(self, batch: Batch, deliver: Deliver, ended: Ended, again: bool) -> None:
+        self._asked: tuple[Batch, Deliver, Ended] | None = (batch, deliver, ended)
         self._again = again  # whether another connection may have carried it already
         self.count = len(batch.requests)
         self._missing = set(range(self.count))
         self.size = len(batch.encoded)
         self.first = -1  # its first request id, once it is being sent
         self.sent = math.inf  # when that was
-        self.ended = trio.Event()  # answered in full, or lost with the connection
 
     @property
     def answered(self) -> bool:
@@ -74,9 +78,9 @@ class _Exchange:
         return not self._missing
 
     @property
-    def begun(self) -> bool:
-        """Whether it may have arrived."""
-        return self.first >= 0
+    def again(self) -> bool:
+        """Whether it may have arrived, with this connection or with one before."""
+        return self._again or self.first >= 0
 
     def begin(self, first: int) -> bytes:
         """The frame to send, now that it has request ids."""
@@ -89,27 +93,40 @@ class _Exchange:
         """Whoever asked has gone: from now on only count the replies."""
         self._asked = None
 
-    def take(self, first: int, replies: Sequence[Reply]) -> bool:
+    def end(self) -> None:
+        """Tell whoever asked that it is at its end."""
+        if self._asked is not None:
+            self._asked[2](self)
+
+    def take(self, first: int, arrays: Sequence[Any]) -> bool:
         """Take replies if this exchange still misses them, and say whether it did.
+
+        Args:
+            first: the request id of the first.
+            arrays: the replies, which are decoded only for somebody who waits.
 
         Raises:
             ProtocolError: they do not answer what was asked.
         """
         start = first - self.first
-        indexes = range(start, start + len(replies))
+        indexes = range(start, start + len(arrays))
         if not self._missing.issuperset(indexes):
             return False
-        if self._asked is not None:
-            for reply, request in zip(replies, self._asked[0].requests[start:], strict=False):
-                if not answers(reply, request):
-                    raise ProtocolError(
-                        f"this {type(reply).__name__} does not answer a {type(request).__name__}"
-                    )
+        asked = self._asked
+        if asked is None:
+            self._missing.difference_update(indexes)
+            return True
+        batch, deliver, _ = asked
+        replies = replies_of(arrays)
+        for reply, request in zip(replies, batch.requests[start:], strict=False):
+            if not answers(reply, request):
+                raise ProtocolError(
+                    f"this {type(reply).__name__} does not answer a {type(request).__name__}"
+                )
         self._missing.difference_update(indexes)
-        if self._asked is not None:
-            self._asked[1](start, replies, self._again, self.answered)
+        deliver(start, replies, self._again, self.answered)
         if self.answered:
-            self.ended.set()
+            self.end()
         return True
 
 
@@ -146,8 +163,8 @@ class Link:
         self._last_heard = 0.0
         self._next_id = 0
         self._silence = ""  # how long it was silent, when that was the end of a connection
-        self._outbox: dict[_Exchange, None] = {}  # not begun; whoever asked still waits
-        self._unanswered: list[_Exchange] = []  # begun, oldest first
+        self._outbox: dict[Exchange, None] = {}  # not begun; whoever asked still waits
+        self._unanswered: list[Exchange] = []  # begun, oldest first
         self._ready = trio.lowlevel.ParkingLot()  # askers, while we are down or behind
         self._stream: Stream | None = None  # while it is up
         self._rest = memoryview(b"")  # of what was begun, and the system did not take at once
@@ -174,8 +191,13 @@ class Link:
         exchanges = [*self._unanswered, *self._outbox]
         return (
             len(exchanges) >= MAX_UNANSWERED_FRAMES
-            or sum(exchange.size for exchange in exchanges) >= MAX_UNANSWERED_BYTES
+            or sum([exchange.size for exchange in exchanges]) >= MAX_UNANSWERED_BYTES
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`post` may be called."""
+        return self.up and not self.behind
 
     def prompt(self, within: float) -> bool:
         """Whether the acceptor is there, and owes no answer for longer than so many seconds."""
@@ -191,30 +213,45 @@ class Link:
 
     # --- for those who ask -----------------------------------------------------------
 
-    async def ask(self, batch: Batch, deliver: Deliver) -> None:
+    def post(self, batch: Batch, deliver: Deliver, ended: Ended, again: bool = False) -> Exchange:
+        """Send a batch, and deliver the replies as they come; the link must be ready.
+
+        Args:
+            batch: the batch.
+            deliver: takes the replies.
+            ended: is told once that all have come, or that the connection was lost before.
+            again: whether the batch was sent before.
+        """
+        assert self.ready, "nothing is sent to an acceptor that is down or behind"
+        exchange = Exchange(batch, deliver, ended, again)
+        self._outbox[exchange] = None
+        self._send()
+        return exchange
+
+    def withdraw(self, exchange: Exchange) -> None:
+        """Withdraw a batch that was not begun, and give up the answer to one that was."""
+        exchange.abandon()
+        if self._outbox.pop(exchange, exchange) is None and self._ready and self.ready:
+            self._ready.unpark_all()  # it left room
+
+    async def ask(self, batch: Batch, deliver: Deliver, again: bool = False) -> None:
         """Send a batch, deliver the replies, and return when all of them have come.
 
         It waits while the link is down or behind, and sends the batch again when the
-        connection was lost. Cancelled, it withdraws a batch that was not begun, and
-        gives up the answer to one that was; the connection goes on.
+        connection was lost. Cancelled, it withdraws the batch; the connection goes on.
         """
-        again = False
         while True:
-            while not self.up or self.behind:
+            while not self.ready:
                 await self._ready.park()
-            exchange = _Exchange(batch, deliver, again)
-            self._outbox[exchange] = None
-            self._send()
+            ended = trio.Event()
+            exchange = self.post(batch, deliver, partial(_set, ended), again)
             try:
-                await exchange.ended.wait()
+                await ended.wait()
             finally:
-                self._outbox.pop(exchange, None)
-                exchange.abandon()
-                if self._ready and self.up and not self.behind:
-                    self._ready.unpark_all()  # what was withdrawn left room
+                self.withdraw(exchange)
             if exchange.answered:
                 return
-            again = again or exchange.begun
+            again = exchange.again
 
     # --- the connection --------------------------------------------------------------
 
@@ -295,7 +332,7 @@ class Link:
             self._stream = None
             self._rest = memoryview(b"")
             for exchange in (*self._unanswered, *self._outbox):
-                exchange.ended.set()  # whoever still waits for it asks again
+                exchange.end()  # whoever still waits for it asks again
             self._unanswered.clear()
             self._outbox.clear()
         return reason
@@ -346,7 +383,7 @@ class Link:
             self._last_heard = trio.current_time()
             try:
                 for payload in buffer.feed(data):
-                    self._take(*decode_replies(payload))
+                    self._take(*open_replies(payload))
             except StoreError as error:
                 return f"cannot serve now: {error}"
             except ProtocolError as error:
@@ -369,14 +406,18 @@ class Link:
                     return
             await trio.sleep_until(due)
 
-    def _take(self, first: int, replies: Sequence[Reply]) -> None:
+    def _take(self, first: int, arrays: Sequence[Any]) -> None:
         for index, exchange in enumerate(self._unanswered):
-            if exchange.take(first, replies):
+            if exchange.take(first, arrays):
                 if exchange.answered:
                     del self._unanswered[index]
                 self._failures = 0
                 return
         raise ProtocolError("a reply to a request that was not made, or was answered")
+
+
+def _set(event: trio.Event, _: Exchange) -> None:
+    event.set()
 
 
 async def _receive_greeting(stream: Stream) -> Identity:

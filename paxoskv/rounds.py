@@ -36,9 +36,8 @@ from .limits import (
     MAX_BATCH_MESSAGES,
     MAX_OPEN_ROUNDS,
     MAX_PAUSE,
-    STRAGGLERS,
 )
-from .link import Batch, Link
+from .link import Batch, Deliver, Exchange, Link
 from .paxos.messages import AcceptorId, Commit, Reply, Request
 from .paxos.operation import Done, Operation, Outcome, Pause, ResultT
 from .wire import size_of
@@ -86,17 +85,18 @@ class Job(Generic[ResultT]):
 
 
 class _Round:
-    """One fan-out. Its scope ends it when it has no job left."""
+    """One fan-out. It is over when it has no job left, or all acceptors have answered."""
 
-    __slots__ = ("asked", "jobs", "measured", "scope", "started", "waiting")
+    __slots__ = ("asked", "jobs", "measured", "nursery", "over", "started", "waiting")
 
     def __init__(
-        self, jobs: Sequence[Job[Any]], acceptors: Iterable[AcceptorId], scope: trio.CancelScope
+        self, jobs: Sequence[Job[Any]], acceptors: Iterable[AcceptorId], nursery: trio.Nursery
     ) -> None:
         self.jobs = dict(enumerate(jobs))  # by their index; those it still carries
         self.waiting = len(jobs)  # those of them that do not pause
         self.asked = set(acceptors)  # those that have not answered in full
-        self.scope = scope
+        self.over = trio.Event()
+        self.nursery = nursery
         self.started = trio.current_time()
         self.measured = False  # whether it told how long a round trip takes
         for index, job in self.jobs.items():
@@ -247,15 +247,34 @@ class Rounds:
         if not jobs:
             return  # all that waited were cancelled meanwhile
         batch = Batch([self.commits.ride(job.request) for job in jobs])
+        posted: list[tuple[Link, Exchange]] = []
         async with trio.open_nursery() as nursery:
-            round_ = _Round(jobs, self._links, nursery.cancel_scope)
+            round_ = _Round(jobs, self._links, nursery)
             self.count += 1
             self._open += 1
             self._launch()  # for those that did not fit in
-            for acceptor, link in self._links.items():
-                nursery.start_soon(link.ask, batch, partial(self._deliver, round_, acceptor))
+            try:
+                for acceptor, link in self._links.items():
+                    deliver = partial(self._deliver, round_, acceptor)
+                    if link.ready:
+                        ended = partial(self._ask_again, round_, link, batch, deliver)
+                        posted.append((link, link.post(batch, deliver, ended)))
+                    else:
+                        nursery.start_soon(link.ask, batch, deliver)
+                await round_.over.wait()
+            finally:
+                for link, exchange in posted:
+                    link.withdraw(exchange)
+            nursery.cancel_scope.cancel()
         # With the replies of all acceptors, each operation has had a next step.
         assert not round_.waiting, "a round ended before its operations"
+
+    def _ask_again(
+        self, round_: _Round, link: Link, batch: Batch, deliver: Deliver, exchange: Exchange
+    ) -> None:
+        """An exchange has ended; if its connection was lost, a task waits for the next one."""
+        if not exchange.answered:
+            round_.nursery.start_soon(link.ask, batch, deliver, exchange.again)
 
     def _take_jobs(self) -> list[Job[Any]]:
         """The jobs of the next round: the oldest first, as many as fit."""
@@ -284,6 +303,8 @@ class Rounds:
         """Hand replies to the operations that this round still carries."""
         if complete:
             round_.asked.discard(acceptor)
+            if not round_.asked:
+                round_.over.set()
         for index, reply in enumerate(replies, start):
             job = round_.jobs.get(index)
             if job is None:
@@ -318,20 +339,12 @@ class Rounds:
             return
         job.round = None
         del round_.jobs[job.index]
-        if not round_.jobs and round_.asked:
-            self._stop(round_)
+        if not round_.jobs:
+            round_.over.set()
         if job.pause_end is None:
             self._waits_less(round_)
         else:
             self._end_pause(job)
-
-    def _stop(self, round_: _Round) -> None:
-        """No operation needs the answers that are still to come."""
-        if self.prompt == len(self._links):
-            # They will be here in a moment, and to take them is less work than to cancel.
-            round_.scope.deadline = trio.current_time() + STRAGGLERS
-        else:
-            round_.scope.cancel()
 
     def _waits_less(self, round_: _Round) -> None:
         """One job less of a round waits for replies. With none, it is not open any more."""

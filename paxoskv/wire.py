@@ -253,7 +253,8 @@ def decode_requests(payload: bytes) -> tuple[int, list[Request]]:
     Raises:
         ProtocolError: it is no frame of requests.
     """
-    return _decode_run(payload, _REQUESTS)
+    first, arrays = _open_run(decode_one(payload, NO_TAGS, MAX_ENVELOPE_DEPTH))
+    return first, _messages(arrays, _REQUESTS)
 
 
 def decode_replies(payload: bytes) -> tuple[int, list[Reply]]:
@@ -263,7 +264,30 @@ def decode_replies(payload: bytes) -> tuple[int, list[Reply]]:
         StoreError: it is the farewell of an acceptor that cannot serve now.
         ProtocolError: it is no frame of replies.
     """
-    return _decode_run(payload, _REPLIES)
+    first, arrays = open_replies(payload)
+    return first, replies_of(arrays)
+
+
+def open_replies(payload: bytes) -> tuple[int, list[Any]]:
+    """The first request id, and the arrays of the replies, which may be of no interest.
+
+    Raises:
+        StoreError: it is the farewell of an acceptor that cannot serve now.
+        ProtocolError: it is no frame of messages.
+    """
+    item = decode_one(payload, NO_TAGS, MAX_ENVELOPE_DEPTH)
+    if type(item) is list and len(item) == 1:
+        raise StoreError(_text(item[0], MAX_REASON_LENGTH))
+    return _open_run(item)
+
+
+def replies_of(arrays: Sequence[Any]) -> list[Reply]:
+    """The replies that these arrays are.
+
+    Raises:
+        ProtocolError: one of them is no reply.
+    """
+    return _messages(arrays, _REPLIES)
 
 
 def decode_greeting(payload: bytes) -> Identity:
@@ -290,18 +314,19 @@ def decode_greeting(payload: bytes) -> Identity:
     return identity
 
 
-def _decode_run(
-    payload: bytes, kinds: Sequence[tuple[int, Callable[..., _MessageT]]]
-) -> tuple[int, list[_MessageT]]:
-    item = decode_one(payload, NO_TAGS, MAX_ENVELOPE_DEPTH)
-    if kinds is _REPLIES and type(item) is list and len(item) == 1:
-        raise StoreError(_text(item[0], MAX_REASON_LENGTH))
+def _open_run(item: Any) -> tuple[int, list[Any]]:
     if type(item) is not list or len(item) != 2 or type(item[1]) is not list:
         raise ProtocolError("a frame is [first, [message, …]]")
     first, arrays = item
     if not 1 <= len(arrays) <= MAX_BATCH_MESSAGES:
         raise ProtocolError(f"a frame has 1 to {MAX_BATCH_MESSAGES} messages, not {len(arrays)}")
     _integer(first, 0, MAX_REQUEST_ID - len(arrays))
+    return first, arrays
+
+
+def _messages(
+    arrays: Sequence[Any], kinds: Sequence[tuple[int, Callable[..., _MessageT]]]
+) -> list[_MessageT]:
     messages = []
     for array in arrays:
         if type(array) is not list or not array:
@@ -313,7 +338,7 @@ def _decode_run(
         if len(array) != fields:
             raise ProtocolError(f"kind {kind} has {fields} fields here, not {len(array)}")
         messages.append(build(*array))
-    return first, messages
+    return messages
 
 
 def _read(_: int, key: Any, ver: Any) -> Read:

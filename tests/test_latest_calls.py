@@ -13,7 +13,7 @@ import trio
 import paxoskv
 from paxoskv import Entry, LocalCluster, open_kv, open_local_cluster
 from paxoskv.limits import DEFAULT_KEEP, MAX_KEY_BYTES, MAX_PAGE_KEYS, MAX_VALUE_BYTES
-from paxoskv.link import Batch, Deliver
+from paxoskv.link import Batch, Exchange
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import (
     Accept,
@@ -74,13 +74,13 @@ def count_requests(kv: paxoskv.KV, monkeypatch: pytest.MonkeyPatch) -> list[type
     """The kinds of the requests that the first link sends from now on, without commits."""
     kinds: list[type] = []
     link = next(iter(kv._client._cluster.links.values()))
-    ask = link.ask
+    post = link.post
 
-    async def counted(batch: Batch, deliver: Deliver) -> None:
+    def counted(batch: Batch, *args: Any) -> Exchange:
         kinds.extend(type(each) for each in batch.requests if not isinstance(each, Commit))
-        await ask(batch, deliver)
+        return post(batch, *args)
 
-    monkeypatch.setattr(link, "ask", counted)
+    monkeypatch.setattr(link, "post", counted)
     return kinds
 
 
@@ -284,12 +284,13 @@ async def test_a_put_of_unknown_outcome_can_be_settled(monkeypatch: pytest.Monke
         await kv.put("foo", 0)
         for link in kv._client._cluster.links.values():
 
-            async def ask(batch: Batch, deliver: Deliver, ask: Any = link.ask) -> None:
+            def post(batch: Batch, *args: Any, link: Any = link, post: Any = link.post) -> Exchange:
+                exchange: Exchange = post(batch, *args)
                 if isinstance(batch.requests[0], Accept):
-                    await trio.sleep_forever()
-                await ask(batch, deliver)
+                    link.withdraw(exchange)  # and nobody hears of the answer
+                return exchange
 
-            monkeypatch.setattr(link, "ask", ask)
+            monkeypatch.setattr(link, "post", post)
         with pytest.raises(paxoskv.Unavailable) as caught:
             await kv.update("foo", lambda old: old + 1)
         assert caught.value.maybe == Entry("foo", 1, 1)

@@ -229,21 +229,25 @@ async def test_a_link_that_falls_silent_in_the_middle_is_reopened(
 
 async def test_a_reply_goes_to_the_request_with_its_id() -> None:
     delivered: list[tuple[int, int]] = []
-    exchange = link._Exchange(
+    ended: list[link.Exchange] = []
+    exchange = link.Exchange(
         link.Batch([Read(Instance("foo", ver)) for ver in range(4)]),
         lambda start, replies, *_: delivered.append((start, len(replies))),
+        ended.append,
         again=False,
     )
     exchange.begin(10)
-    report = Report(None, NO_TOP)
+    report = [0, None, NO_TOP]
     assert exchange.take(12, [report, report])
     assert not exchange.take(9, [report])
     assert not exchange.take(13, [report])
     assert not exchange.take(13, [report, report])
     assert exchange.take(10, [report])
     assert not exchange.answered
+    assert not ended
     assert exchange.take(11, [report])
     assert exchange.answered
+    assert ended == [exchange]
     assert delivered == [(2, 2), (0, 1), (1, 1)]
 
 
@@ -252,16 +256,18 @@ async def test_what_waits_is_sent_again_on_the_next_connection(
 ) -> None:
     """With one acceptor away, the other two must both answer; one loses its connection."""
     told: set[bool] = set()
-    ask = Link.ask
+    post = Link.post
 
-    async def noted(self: Link, batch: link.Batch, deliver: link.Deliver) -> None:
+    def noted(
+        self: Link, batch: link.Batch, deliver: link.Deliver, ended: link.Ended, again: bool = False
+    ) -> link.Exchange:
         def note(start: int, replies: Sequence[Reply], again: bool, complete: bool) -> None:
             told.add(again)
             deliver(start, replies, again, complete)
 
-        await ask(self, batch, note)
+        return post(self, batch, note, ended, again)
 
-    monkeypatch.setattr(Link, "ask", noted)
+    monkeypatch.setattr(Link, "post", noted)
     async with trio.open_nursery() as nursery:
         listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(2)]
         addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
