@@ -67,7 +67,7 @@ class Commits:
             key, ver = request.instance
             commit = self.take(Instance(key, ver - 1))
             if commit is not None:
-                return request._replace(after=commit.id)
+                return Accept(*request[:4], commit.id)
         return request
 
     def tell_now(self, instance: Instance, link: Link) -> None:

@@ -180,7 +180,8 @@ class Rounds:
 
     def _pause(self, job: Job[Any], pause: Pause) -> None:
         """Let a job wait for a while, before it takes its next step."""
-        draw = self._rng.uniform(pause.low, pause.high) * self._round_trip
+        low, high = pause
+        draw = (low if low == high else self._rng.uniform(low, high)) * self._round_trip
         job.pause_end = end = trio.current_time() + min(draw, MAX_PAUSE)
         heappush(self._pauses, (end, next(self._tickets), job))
         if self._timer is None:

@@ -167,7 +167,9 @@ class Host:
         if self._mending.is_set():
             raise StoreError(self._failure)
         try:
-            written = self._written(request) if self._lines else ""
+            if not self._lines:
+                return self.acceptor.handle(request)
+            written = self._written(request)
             reply = self.acceptor.handle(request)
         except StoreDamaged:
             raise
@@ -176,7 +178,7 @@ class Host:
             raise
         if written:
             self._lines.written(written)
-        if isinstance(reply, Voted) and self._lines and isinstance(request, Accept):
+        if isinstance(reply, Voted) and isinstance(request, Accept):
             return Voted(reply.top, self._lines.crowded(request.instance.key))
         return reply
 

@@ -157,11 +157,11 @@ def encode_farewell(reason: str) -> bytes:
 
 def size_of(message: Request | Reply) -> int:
     """About how many bytes a message takes in a frame, and never less."""
-    match message:  # the most frequent first
+    match message:
         case Voted():
             return _FIXED_BYTES
-        case Accept((key, _), _, proposal):
-            return _size(key, proposal)
+        case Accept():
+            return _size(message.instance.key, message.proposal)
         case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Find(key) | Turn(key):
             return _size(key, None)
         case Scan(prefix, after):
@@ -187,7 +187,8 @@ def _size(key: str, sight: Sight | None) -> int:
 
 def _request_array(request: Request) -> tuple[object, ...]:
     match request:  # the most frequent first
-        case Accept((key, ver), (n, proposer), ((owner, serial), value), append, after):
+        case Accept():  # taken apart in the cheapest way
+            (key, ver), (n, proposer), ((owner, serial), value), append, after = request
             id_ = None if after is None else (*after,)  # cbor2 takes its time for named tuples
             return (2, key, ver, n, proposer, owner, serial, value, append, id_)
         case Find(key, below):
@@ -210,8 +211,8 @@ def _request_array(request: Request) -> tuple[object, ...]:
 
 def _reply_array(reply: Reply) -> tuple[object, ...]:
     match reply:  # the most frequent first
-        case Voted(top, crowded):
-            return (2, top, crowded)
+        case Voted():
+            return (2, *reply)
         case Found(ver, sight, top):
             return (7, ver, _sight_array(sight), top)
         case Report(voted, top):
@@ -238,10 +239,12 @@ def _sight_array(sight: Sight | None) -> tuple[object, ...] | None:
     match sight:
         case None:
             return None
-        case Vote((n, proposer), ((owner, serial), value), append):
-            return (n, proposer, owner, serial, value, append)
-        case Proposal((owner, serial), value):
+        case Proposal():
+            (owner, serial), value = sight
             return (owner, serial, value)
+        case Vote():
+            (n, proposer), ((owner, serial), value), append = sight
+            return (n, proposer, owner, serial, value, append)
 
 
 # --- Decoding ----------------------------------------------------------------------
@@ -402,7 +405,7 @@ def _promise(_: int, voted: Any, top: Any) -> Promise:
 
 
 def _voted(_: int, top: Any, crowded: Any) -> Voted:
-    return Voted(_top(top), _bool(crowded))
+    return Voted(_integer(top, NO_TOP, MAX_VERSION), _bool(crowded))
 
 
 def _refusal(_: int, n: Any, proposer: Any, voted: Any, top: Any) -> Refusal:

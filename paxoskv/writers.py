@@ -52,7 +52,7 @@ class Writers:
     __slots__ = ("_lines",)
 
     def __init__(self) -> None:
-        self._lines: dict[str, trio.lowlevel.ParkingLot] = {}
+        self._lines: dict[str, trio.lowlevel.ParkingLot | None] = {}  # None: nobody waits
 
     def turn(self, key: str, waiting: Waiting) -> _Turn:
         """Give the means to take the turn; if it was taken, it ends with the block.
@@ -67,15 +67,18 @@ class Writers:
         """Take the turn if nobody has it, and say whether it was so."""
         if key in self._lines:
             return False
-        self._lines[key] = trio.lowlevel.ParkingLot()
+        self._lines[key] = None
         return True
 
     async def enter(self, key: str) -> None:
         """Wait for the turn, which somebody has."""
-        await self._lines[key].park()  # whoever leaves hands it over
+        line = self._lines[key]
+        if line is None:
+            line = self._lines[key] = trio.lowlevel.ParkingLot()
+        await line.park()  # whoever leaves hands it over
 
     def leave(self, key: str) -> None:
         """Hand the turn over to whoever is next."""
         line = self._lines[key]
-        if not line.unpark():
+        if line is None or not line.unpark():
             del self._lines[key]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ..errors import ProtocolError
 from ..limits import MAX_BALLOT, MAX_PAUSE_ROUND_TRIPS
@@ -103,7 +103,9 @@ class Tops:
 
     def hear(self, acceptor: AcceptorId, top: int) -> None:
         """Take note of what an acceptor told."""
-        self._told[acceptor] = min(top, self._told.get(acceptor, top))
+        known = self._told.get(acceptor)
+        if known is None or top < known:
+            self._told[acceptor] = top
 
     def allow(self, ver: int) -> bool:
         """Whether a quorum told a top of at most ``ver``, so that a put may return it."""
@@ -116,6 +118,9 @@ class _Phase(Enum):
     PREPARING = "phase 1"
     ACCEPTING = "phase 2"
     DONE = "decided"
+
+
+_ASKING: Final = _Phase.PREPARING, _Phase.ACCEPTING
 
 
 class Proposer:
@@ -223,12 +228,12 @@ class Proposer:
                 # It voted during this call, and when it did, its top was no higher.
                 top = min(top, self.instance.ver)
             self._tops.hear(acceptor, top)
-        assert self._phase is _Phase.PREPARING or self._phase is _Phase.ACCEPTING
+        assert self._phase in _ASKING
         self._replied.add(acceptor)
         match reply:
-            case Voted(_, crowded):
+            case Voted():
                 assert self._phase is _Phase.ACCEPTING
-                self.crowded = self.crowded or crowded
+                self.crowded = self.crowded or reply.crowded
                 self._learn(acceptor, self._vote)
             case Promise(voted):
                 assert self._phase is _Phase.PREPARING

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from ..errors import ProtocolError
-from .messages import FAST, AcceptorId, Proposal, Sight, Vote
+from .messages import FAST, AcceptorId, Ballot, Proposal, Sight, Vote
 
 
 class Quorums:
@@ -46,16 +46,24 @@ class Quorums:
         Raises:
             ProtocolError: two acceptors know different proposals to be chosen.
         """
-        votes = [sight for sight in sights.values() if isinstance(sight, Vote)]
+        seen = [*sights.values()]
+        if seen and isinstance(first := seen[0], Vote) and seen.count(first) == len(seen):
+            # Mostly all are alike, and then it is a matter of how many there are.
+            return first.proposal if len(seen) >= self._needed(first.ballot) else None
+        votes = [sight for sight in seen if isinstance(sight, Vote)]
         if len(votes) < len(sights):
             return _only([sight for sight in sights.values() if isinstance(sight, Proposal)])
         # Whatever has the votes of a majority is among any n - quorum + 1 of all.
         for vote in votes[: len(votes) - self.quorum + 1]:
             ballot, id_ = vote.ballot, vote.proposal.id
             same = [v.proposal for v in votes if v.ballot == ballot and v.proposal.id == id_]
-            if len(same) >= (self.fast_quorum if ballot == FAST else self.quorum):
+            if len(same) >= self._needed(ballot):
                 return _only(same)
         return None
+
+    def _needed(self, ballot: Ballot) -> int:
+        """How many votes at a ballot make its proposal chosen."""
+        return self.fast_quorum if ballot == FAST else self.quorum
 
     def choose(self, promises: Mapping[AcceptorId, Vote | None]) -> Proposal | None:
         """The proposal that a quorum of promises obliges to, or None: free to choose.

@@ -73,7 +73,7 @@ class _Kept:
 
     Attributes:
         summary: as it was saved last.
-        registers: by version; BLANK where there is none.
+        registers: by version; those that were dropped are BLANK.
         prefix: of the names of its registers in RocksDB.
         size: in bytes, roughly.
     """
@@ -241,7 +241,9 @@ class DiskStore:
         if register is None:
             name = register_name(kept.prefix, ver)
             data = self._get(name)
-            register = BLANK if data is None else self._load_register(name, data)
+            if data is None:
+                return BLANK
+            register = self._load_register(name, data)
             self._make_room(key, kept)
             self._remember(kept, ver, register)
         return register

@@ -18,6 +18,7 @@ from ..paxos.messages import FAST, Ballot, Proposal, ProposalId, Vote
 REGISTER: Final = b"r"
 SUMMARY: Final = b"s"
 
+_RUN: Final = struct.Struct(">c4q")  # a summary whose chosen versions follow one another
 _BALLOT: Final = f"Q{ID_BYTES}s"
 _PROPOSAL: Final = f"{ID_BYTES}sQ?"  # its id, and whether there is a value, which follows
 _PROMISE: Final = struct.Struct(f">c{_BALLOT}")
@@ -49,7 +50,9 @@ def version_of(name: bytes) -> int:
 def dump_summary(summary: Summary) -> bytes:
     """A summary as bytes."""
     top, floor, chosen = summary
-    return struct.pack(_summary_layout(len(chosen)), top, floor, *chosen)
+    if chosen and chosen[-1] - chosen[0] == len(chosen) - 1:
+        return _RUN.pack(b"r", top, floor, chosen[0], len(chosen))
+    return struct.pack(f">c2q{len(chosen)}q", b"s", top, floor, *chosen)
 
 
 def load_summary(data: bytes) -> Summary:
@@ -59,10 +62,16 @@ def load_summary(data: bytes) -> Summary:
         ValueError: they are none.
     """
     try:
-        top, floor, *chosen = struct.unpack(_summary_layout(len(data) // 8 - 2), data)
+        match data[:1]:
+            case b"r":
+                _, top, floor, first, count = _RUN.unpack(data)
+                return Summary(top, floor, tuple(range(first, first + count)))
+            case b"s":
+                _, top, floor, *chosen = struct.unpack(f">c2q{len(data) // 8 - 2}q", data)
+                return Summary(top, floor, tuple(chosen))
     except struct.error as error:
         raise ValueError(f"no summary: {error}") from None
-    return Summary(top, floor, tuple(chosen))
+    raise ValueError("no summary: it begins with none of its letters")
 
 
 def dump_register(register: Register) -> bytes:
@@ -101,10 +110,6 @@ def load_register(data: bytes) -> Register:
     except struct.error as error:
         raise ValueError(f"no register: {error}") from None
     raise ValueError("no register: it begins with none of its letters")
-
-
-def _summary_layout(versions: int) -> str:
-    return f">2q{versions}q"
 
 
 def _ballot(n: int, proposer: bytes) -> Ballot:
