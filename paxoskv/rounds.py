@@ -57,7 +57,8 @@ class Job(Generic[ResultT]):
     """
 
     __slots__ = (
-        "_woken", "index", "operation", "outcome", "pause_end", "request", "round", "take_turn"
+        "_task", "_woken", "index", "operation", "outcome", "pause_end", "request", "round",
+        "take_turn",
     )  # fmt: skip
 
     def __init__(self, operation: Operation[ResultT], take_turn: TakeTurn | None = None) -> None:
@@ -69,19 +70,31 @@ class Job(Generic[ResultT]):
         self.pause_end: float | None = None  # when it takes the next step; None: it waits
         # What its caller was woken for; None: its pause is over, and it needs the turn.
         self.outcome: Done[ResultT] | Exception | None = None
-        self._woken = trio.Event()
+        # Cheaper than an Event, for every call waits at least once.
+        self._task: trio.lowlevel.Task | None = None  # which waits to be woken
+        self._woken = False
 
     def wake(self, outcome: Done[ResultT] | Exception | None) -> None:
         """Wake the caller, unless it knows already how this ends."""
         if self.outcome is None:
             self.outcome = outcome
-            self._woken.set()
+            self._woken = True
+            if self._task is not None:
+                trio.lowlevel.reschedule(self._task)
+                self._task = None
 
     async def woken(self) -> None:
-        """Wait to be woken."""
-        await self._woken.wait()
-        if self.outcome is None:
-            self._woken = trio.Event()
+        """Wait to be woken. One task may do so."""
+        if self._woken:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        self._woken = False
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class _Round:

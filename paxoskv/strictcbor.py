@@ -69,15 +69,17 @@ def decode_one(
     """
     if len(data) > max_items or (max_weak_keys and data[:1] >= _FIRST_CONTAINER):
         _scan(data, max_depth, max_items, max_weak_keys)
-    decoder = cbor2.CBORDecoder(
-        BytesIO(data),
-        semantic_decoders=tags,
-        max_depth=max_depth + 1,  # a tag counts as one
-        allow_indefinite=False,
-        allow_duplicate_keys=False,
-        strict_hashable_types=not max_weak_keys,
-    )
     try:
+        if data and _is_scalar(data):
+            return cbor2.loads(data)
+        decoder = cbor2.CBORDecoder(
+            BytesIO(data),
+            semantic_decoders=tags,
+            max_depth=max_depth + 1,  # a tag counts as one
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=not max_weak_keys,
+        )
         item = decoder.decode()
     except cbor2.CBORDecodeError as error:
         reason = error if error.__cause__ is None else error.__cause__
@@ -89,6 +91,15 @@ def decode_one(
     raise ProtocolError("bad CBOR: more bytes follow the item")
 
 
+def _is_scalar(data: bytes) -> bool:
+    """Whether this is one number, string or the like, and no more, as most values are."""
+    head = data[0]
+    if head in _MIDDLE_STRINGS:
+        return len(data) > 1 and len(data) == 2 + data[1]
+    return len(data) == _SIZES[head]
+
+
+_MIDDLE_STRINGS: Final = 0x58, 0x78  # of up to 255 bytes
 _FIRST_CONTAINER: Final = b"\x80"  # below are the heads of integers and strings
 
 # How many bytes an item has, by its first one; 0 where there is more to it.

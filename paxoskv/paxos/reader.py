@@ -170,7 +170,7 @@ class Finder(_Looking[Found]):
 
     def _judge(self) -> Outcome[Latest | Compacted | None] | None:
         """A quorum has replied: only the highest version that it shows counts."""
-        self._highest = max(found.ver for found in self._seen.values())
+        self._highest = max([found.ver for found in self._seen.values()])
         if self._highest == NO_TOP:
             return Done(None)
         sights = {
