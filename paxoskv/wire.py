@@ -157,16 +157,20 @@ def encode_farewell(reason: str) -> bytes:
 
 def size_of(message: Request | Reply) -> int:
     """About how many bytes a message takes in a frame, and never less."""
-    match message:
+    match message:  # the most frequent first
         case Voted():
             return _FIXED_BYTES
+        case Found():
+            return _size("", message.sight)
         case Accept():
             return _size(message.instance.key, message.proposal)
-        case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Find(key) | Turn(key):
+        case Find():
+            return _size(message.key, None)
+        case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Turn(key):
             return _size(key, None)
         case Scan(prefix, after):
             return _size(prefix + after, None)
-        case Promise(sight) | Report(sight) | Refusal(_, sight) | Found(_, sight):
+        case Promise(sight) | Report(sight) | Refusal(_, sight):
             return _size("", sight)
         case Chosen(proposal) | Compacted(_, proposal):
             return _size("", proposal)
@@ -213,7 +217,8 @@ def _reply_array(reply: Reply) -> tuple[object, ...]:
     match reply:  # the most frequent first
         case Voted():
             return (2, *reply)
-        case Found(ver, sight, top):
+        case Found():
+            ver, sight, top = reply
             return (7, ver, _sight_array(sight), top)
         case Report(voted, top):
             return (0, _sight_array(voted), top)

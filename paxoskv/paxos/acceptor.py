@@ -80,6 +80,11 @@ class Summary(NamedTuple):
     floor: int = 0
     chosen: tuple[int, ...] = ()
 
+    def knows(self, ver: int) -> bool:
+        """Whether it is known what is chosen for a version, and kept."""
+        chosen = self.chosen
+        return bool(chosen) and (chosen[-1] == ver or ver in chosen)
+
 
 UNHEARD: Final = Summary()
 """The summary of a key that an acceptor never voted on."""
@@ -160,7 +165,7 @@ def _taken(voted: Vote | None, vote: Vote) -> bool:
 
 def _with_chosen(ver: int, register: Register, summary: Summary) -> Register:
     """The register of a version, with what is chosen there if the acceptor knows that."""
-    if ver > summary.top or register.chosen is not None or ver not in summary.chosen:
+    if ver > summary.top or register.chosen is not None or not summary.knows(ver):
         return register
     assert register.voted is not None, "who keeps no chosen proposal has voted for it"
     return Register(chosen=register.voted.proposal)

@@ -412,7 +412,7 @@ BREAKS: Final = (
         "R6",
         "A get returns what was written before, for the newest commit has not arrived yet.",
         "paxos/reader.py",
-        "self._highest = max(found.ver for found in self._seen.values())",
+        "self._highest = max([found.ver for found in self._seen.values()])",
         "seen = self._seen.values()\n"
         "        known = [each.ver for each in seen if isinstance(each.sight, Proposal)]\n"
         "        self._highest = max(known or [each.ver for each in seen])",
@@ -1228,7 +1228,7 @@ BREAKS: Final = (
         "R3",
         "An acceptor that was told what is chosen votes for something else there.",
         "paxos/acceptor.py",
-        "    if ver > summary.top or register.chosen is not None or ver not in summary.chosen:\n",
+        "    if ver > summary.top or register.chosen is not None or not summary.knows(ver):\n",
         "    if summary is not None:\n",
         PURE,
     ),
