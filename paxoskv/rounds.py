@@ -15,11 +15,8 @@ its own operation out, and nobody else notices.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from heapq import heappop, heappush
-from itertools import count
 from random import Random
 from typing import Any, Generic
 
@@ -39,6 +36,7 @@ from .limits import (
     MAX_PAUSE,
 )
 from .link import Batch, Deliver, Exchange, Link
+from .pauses import Pauses
 from .paxos.messages import AcceptorId, Commit, Reply, Request
 from .paxos.operation import Done, Operation, Outcome, Pause, ResultT
 from .wire import size_of
@@ -140,10 +138,7 @@ class Rounds:
         self._rng = rng
         self._continuing: dict[Job[Any], None] = {}  # have been in a round: these go first
         self._fresh: dict[Job[Any], None] = {}
-        # The ends of pauses, the first first, and the jobs; some have gone on by then.
-        self._pauses: list[tuple[float, int, Job[Any]]] = []
-        self._tickets = count()
-        self._timer: trio.CancelScope | None = None  # of the task that ends pauses
+        self._pauses: Pauses[Job[Any]] = Pauses(nursery, self._go_on)
         self._launching = False
         self._prompt: int | None = None  # until the next round
         self._open = 0  # rounds in which somebody waits for replies
@@ -196,34 +191,7 @@ class Rounds:
         """Let a job wait for a while, before it takes its next step."""
         low, high = pause
         draw = (low if low == high else self._rng.uniform(low, high)) * self._round_trip
-        job.pause_end = end = trio.current_time() + min(draw, MAX_PAUSE)
-        heappush(self._pauses, (end, next(self._tickets), job))
-        if self._timer is None:
-            self._timer = trio.CancelScope(deadline=end)
-            self._nursery.start_soon(self._end_pauses, self._timer)
-        elif end < self._timer.deadline:
-            self._timer.deadline = end
-
-    async def _end_pauses(self, timer: trio.CancelScope) -> None:
-        """End each pause when its time has come."""
-        while True:
-            with timer:
-                await trio.sleep_forever()
-            now = trio.current_time()
-            while self._pauses and self._pauses[0][0] <= now:
-                end, _, job = heappop(self._pauses)
-                if job.pause_end == end:
-                    self._go_on(job)
-            end = self._pauses[0][0] if self._pauses else math.inf
-            self._timer = timer = trio.CancelScope(deadline=end)
-
-    def _end_pause(self, job: Job[Any]) -> None:
-        """A late reply, or the end of its call, has ended a pause."""
-        job.pause_end = None
-        while self._pauses and self._pauses[0][0] != self._pauses[0][2].pause_end:
-            heappop(self._pauses)
-        if not self._pauses and self._timer is not None:
-            self._timer.deadline = math.inf  # cheaper than to wake up in vain
+        self._pauses.begin(job, min(draw, MAX_PAUSE))
 
     def _go_on(self, job: Job[Any]) -> None:
         """Its pause is over."""
@@ -359,7 +327,7 @@ class Rounds:
         if job.pause_end is None:
             self._waits_less(round_)
         else:
-            self._end_pause(job)
+            self._pauses.end(job)  # a late reply, or the end of its call, has ended it
 
     def _waits_less(self, round_: _Round) -> None:
         """One job less of a round waits for replies. With none, it is not open any more."""

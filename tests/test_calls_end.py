@@ -18,7 +18,7 @@ from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import Ballot, Proposal, ProposalId, Vote
 from paxoskv.paxos.proposer import Ballots
 from paxoskv.paxos.reader import Finder
-from paxoskv.rounds import Job, Rounds
+from paxoskv.rounds import Job
 from paxoskv.tasks import unwrapped
 from paxoskv.values import encode_value
 
@@ -92,15 +92,16 @@ async def unfinished() -> AsyncIterator[tuple[paxoskv.LocalCluster, paxoskv.KV]]
 
 async def test_a_call_is_stopped_just_when_its_pause_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     async with unfinished() as (_, kv):
-        go_on = Rounds._go_on
+        pauses = kv._client.rounds._pauses
+        go_on = pauses._go_on
         paused: list[Job[Any]] = []
 
-        def both(rounds: Rounds, job: Job[Any]) -> None:
+        def both(job: Job[Any]) -> None:
             paused.append(job)
-            go_on(rounds, job)
+            go_on(job)
             stop_calls(kv._client)
 
-        monkeypatch.setattr(Rounds, "_go_on", both)
+        monkeypatch.setattr(pauses, "_go_on", both)
         with trio.fail_after(5), pytest.raises(Unavailable):
             await kv.get("foo", 0)
         assert len(paused) == 1

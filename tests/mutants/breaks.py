@@ -1299,9 +1299,9 @@ BREAKS: Final = (
         "pauses-never-end",
         "rounds",
         "A writer that lost a duel, or lacks an answer, waits until its time is up.",
-        "rounds.py",
-        "                if job.pause_end == end:\n",
-        "                if job.pause_end is None:\n",
+        "pauses.py",
+        "                if who.pause_end == end:\n",
+        "                if who.pause_end is None:\n",
         FAST,
     ),
     Break(
@@ -1355,7 +1355,7 @@ BREAKS: Final = (
         "A reader whose pause ends when its time is up waits for ever.",
         "rounds.py",
         "        if self.outcome is None:\n            self.outcome = outcome\n",
-        "        if not self._woken.is_set():\n            self.outcome = outcome\n",
+        "        if not self._woken:\n            self.outcome = outcome\n",
         CALLED,
     ),
     Break(
