@@ -95,7 +95,7 @@ class _Changes:
     def __init__(self) -> None:
         self.batch = WriteBatch(raw_mode=True)
         self.kept: dict[str, _Kept] = {}
-        self.size = 0  # of the records, in bytes
+        self.size = 0  # in bytes, roughly
 
 
 class DiskStore:
@@ -323,7 +323,7 @@ class DiskStore:
                 if ver >= summary.floor:
                     data = dump_register(register)
                     changes.batch.put(register_name(kept.prefix, ver), data)
-                    changes.size += len(data)
+                    changes.size += _OVERHEAD + len(data)
                     self._remember(kept, ver, register)
             for ver in dropped:
                 changes.batch.delete(register_name(kept.prefix, ver))
@@ -332,7 +332,7 @@ class DiskStore:
             if changed:
                 data = dump_summary(summary)
                 changes.batch.put(summary_name(key), data)
-                changes.size += len(data)
+                changes.size += _OVERHEAD + len(data)
                 kept.summary = summary
                 self._count += before == UNHEARD
             changes.kept[key] = kept
