@@ -45,7 +45,7 @@ class SqliteStore(MemoryStore):
         super().save(key, summary, registers)
         self.saved += 1
         prefix = registers_prefix(key)
-        self._rows.append((summary_name(key), dump_summary(summary)))
+        self._rows.append((summary_name(key), dump_summary(summary, summary.top)))
         for ver, register in registers.items():
             self._rows.append((register_name(prefix, ver), dump_register(register)))
 

@@ -8,7 +8,7 @@ for commits, and one that is lost is no harm.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 
@@ -78,21 +78,28 @@ class Commits:
         commit = self.take(instance)
         if commit is not None:
             self.add(commit, COMMIT_PATIENCE)
-            self._nursery.start_soon(self._tell, [link], [commit])
+            if link.ready:
+                link.tell(Batch([commit]))
 
     async def send(self) -> None:
         """Send the commits that wait, and wait for a bounded while until they have arrived."""
         with trio.move_on_after(COMMIT_PATIENCE):
             while commits := self._due(math.inf):
-                await self._tell(self._links.values(), commits)
+                batch = Batch(commits)
+                async with trio.open_nursery() as nursery:
+                    for link in self._links.values():
+                        if link.ready:
+                            nursery.start_soon(link.ask, batch, _ignore)
 
     async def _send_later(self) -> None:
         """Send the commits that nothing has taken along by their time."""
         while self._waiting:
             await trio.sleep(COMMIT_DELAY)
             while commits := self._due(trio.current_time()):
-                # Beside this task, so that no slow acceptor holds up what the others are told.
-                self._nursery.start_soon(self._tell, self._links.values(), commits)
+                batch = Batch(commits)
+                for link in self._links.values():
+                    if link.ready:
+                        link.tell(batch)
         self._sending = False
 
     def _due(self, due: float) -> list[Commit]:
@@ -108,11 +115,3 @@ class Commits:
         for commit in commits:
             del self._waiting[commit.instance]
         return commits
-
-    async def _tell(self, links: Iterable[Link], commits: Sequence[Commit]) -> None:
-        batch = Batch(commits)
-        with trio.move_on_after(COMMIT_PATIENCE):
-            async with trio.open_nursery() as nursery:
-                for link in links:
-                    if link.up and not link.behind:
-                        nursery.start_soon(link.ask, batch, _ignore)

@@ -42,7 +42,8 @@ batch had been sent before, so that the acceptor may have handled it already, an
 are the last that were missing."""
 
 Ended: TypeAlias = Callable[["Exchange"], None]
-"""Is told that a batch was answered in full, or lost with the connection."""
+"""Is told that a batch was answered in full, or lost with the connection, unless it was
+withdrawn before."""
 
 Welcome: TypeAlias = Callable[["Link", Identity], bool]
 """Judges whom a link has reached: whether the link is needed. Raises to turn it down."""
@@ -63,8 +64,10 @@ class Exchange:
 
     __slots__ = ("_again", "_asked", "_missing", "count", "first", "sent", "size")
 
-    def __init__(self, batch: Batch, deliver: Deliver, ended: Ended, again: bool) -> None:
-        self._asked: tuple[Batch, Deliver, Ended] | None = (batch, deliver, ended)
+    def __init__(
+        self, batch: Batch, deliver: Deliver | None, ended: Ended | None, again: bool
+    ) -> None:
+        self._asked: tuple[Batch, Deliver | None, Ended | None] | None = (batch, deliver, ended)
         self._again = again  # whether another connection may have carried it already
         self.count = len(batch.requests)
         self._missing = set(range(self.count))
@@ -95,7 +98,7 @@ class Exchange:
 
     def end(self) -> None:
         """Tell whoever asked that it is at its end."""
-        if self._asked is not None:
+        if self._asked is not None and self._asked[2] is not None:
             self._asked[2](self)
 
     def take(self, first: int, arrays: Sequence[Any]) -> bool:
@@ -103,7 +106,8 @@ class Exchange:
 
         Args:
             first: the request id of the first.
-            arrays: the replies, which are decoded only for somebody who waits.
+            arrays: the replies, which are decoded only for somebody who waits; what is wrong
+                with others does no harm.
 
         Raises:
             ProtocolError: they do not answer what was asked.
@@ -112,11 +116,10 @@ class Exchange:
         indexes = range(start, start + len(arrays))
         if not self._missing.issuperset(indexes):
             return False
-        asked = self._asked
-        if asked is None:
+        batch, deliver, _ = self._asked or (None, None, None)
+        if batch is None or deliver is None:
             self._missing.difference_update(indexes)
             return True
-        batch, deliver, _ = asked
         replies = replies_of(arrays)
         for reply, request in zip(replies, batch.requests[start:], strict=False):
             if not answers(reply, request):
@@ -227,6 +230,15 @@ class Link:
         self._outbox[exchange] = None
         self._send()
         return exchange
+
+    def tell(self, batch: Batch) -> None:
+        """Send a batch of which nobody needs the answers; the link must be ready.
+
+        It is lost with the connection.
+        """
+        assert self.ready, "nothing is sent to an acceptor that is down or behind"
+        self._outbox[Exchange(batch, None, None, again=False)] = None
+        self._send()
 
     def withdraw(self, exchange: Exchange) -> None:
         """Withdraw a batch that was not begun, and give up the answer to one that was."""

@@ -34,7 +34,7 @@ from .lines import Lines, Place
 from .paxos import acceptor
 from .paxos.messages import Accept, Commit, ProposalId, Reply, Request, Turn, Voted
 from .stream import Stream
-from .tasks import unwrapped
+from .tasks import leaves
 from .wire import (
     FrameBuffer,
     decode_requests,
@@ -272,16 +272,17 @@ class Host:
         try:
             with trio.CancelScope() as scope:
                 await self._converse(stream, sender, scope)
-        except StoreDamaged:
+        # Its tasks may end with an error each.
+        except* StoreDamaged:
             raise
-        except StoreError as error:
+        except* StoreError as group:
             with suppress(trio.BrokenResourceError, trio.TooSlowError):
-                await sender.send(encode_farewell(str(error)))
-        except ProtocolError as error:
-            logger.warning("closed the connection from %s: %s", _peer(stream), error)
-        except trio.TooSlowError:
+                await sender.send(encode_farewell(str(next(leaves(group)))))
+        except* ProtocolError as group:
+            logger.warning("closed the connection from %s: %s", _peer(stream), next(leaves(group)))
+        except* trio.TooSlowError:
             logger.warning("closed the connection from %s: it stalled", _peer(stream))
-        except trio.BrokenResourceError:
+        except* trio.BrokenResourceError:
             logger.debug("the connection from %s broke", _peer(stream))
 
     async def _converse(self, stream: Stream, sender: _Sender, scope: trio.CancelScope) -> None:
@@ -289,10 +290,9 @@ class Host:
         await sender.send(self._greeting)
         buffer = FrameBuffer()
         try:
-            with unwrapped():
-                async with trio.open_nursery() as nursery:
-                    await self._read_and_answer(stream, sender, scope, buffer, nursery)
-                    nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                await self._read_and_answer(stream, sender, scope, buffer, nursery)
+                nursery.cancel_scope.cancel()
         finally:
             self._unfinished -= len(buffer)
 

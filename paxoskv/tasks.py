@@ -39,16 +39,16 @@ async def background_nursery() -> AsyncIterator[trio.Nursery]:
                 await ready.wait()
                 yield opened[0]
             except BaseException as error:
-                if any(isinstance(leaf, trio.Cancelled) for leaf in _leaves(error)):
+                if any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
                     raise  # the scope that it belongs to may be the nursery's
                 errors.append(error)  # it is raised below, when the tasks have ended
             finally:
                 lifetime.cancel()
     except BaseExceptionGroup as group:
-        leaves = list(_leaves(group))
-        errors += [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+        inner = list(leaves(group))
+        errors += [leaf for leaf in inner if not isinstance(leaf, trio.Cancelled)]
         if not errors:
-            errors = leaves[:1]
+            errors = inner[:1]
     # Outside of the handler, so that the group does not become the context of its member.
     if len(errors) == 1:
         raise errors[0]
@@ -63,19 +63,19 @@ def unwrapped() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        leaves = [leaf for leaf in _leaves(group) if not isinstance(leaf, trio.Cancelled)]
-        if len({id(leaf) for leaf in leaves}) != 1:  # the same one may end several tasks
+        errors = [leaf for leaf in leaves(group) if not isinstance(leaf, trio.Cancelled)]
+        if len({id(error) for error in errors}) != 1:  # the same one may end several tasks
             raise
-        only = leaves[0]
+        only = errors[0]
     # Outside of the handler, so that the group does not become the context of its member.
     if only is not None:
         raise only
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves(error: BaseException) -> Iterator[BaseException]:
     """The errors in a group, whatever groups the nurseries in between put around them."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            yield from _leaves(inner)
+            yield from leaves(inner)
     else:
         yield error

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+import time
+from collections.abc import Mapping
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from paxoskv import Entry, open_kv, open_local_cluster, wire
-from paxoskv.identity import Address, new_cluster
+from paxoskv import Entry, open_kv, open_local_cluster, server, wire
+from paxoskv.errors import StoreError
+from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import CONTENDED, MAX_CONTENDED_KEYS, MAX_IN_LINE, MAX_LINES, TURN_TIME
 from paxoskv.lines import Lines
-from paxoskv.paxos.acceptor import Acceptor
+from paxoskv.paxos.acceptor import Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
     FAST,
     NO_TOP,
@@ -23,6 +29,7 @@ from paxoskv.paxos.messages import (
     ProposalId,
     Read,
     Report,
+    Request,
     Turn,
     Voted,
     answers,
@@ -285,3 +292,84 @@ async def test_only_news_of_a_written_version_end_a_turn() -> None:
         assert place is not None
         await host.answer([commit, accept])
         assert not place.given.is_set()
+
+
+def frame(first: int, *requests: Request) -> bytes:
+    return wire.run(first, wire.encode_requests(requests))
+
+
+def with_linger_0(stream: trio.SocketStream) -> None:
+    """From now on closing it is a reset."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def test_r12_a_client_that_goes_while_it_is_answered_and_waits_in_line() -> None:
+    """Its turn comes while nothing can be sent: both tasks of the connection end in an error."""
+    large = Proposal(ProposalId(b"p" * 16, 1), b"x" * 1_000_000)
+    async with open_local_cluster(1) as cluster:
+        (address,) = map(parse_address, cluster.addresses)
+        async with (
+            await trio.open_tcp_stream(address.host, address.port) as first,
+            await trio.open_tcp_stream(address.host, address.port) as second,
+        ):
+            await first.send_all(frame(0, Accept(Instance("large", 0), FAST, large)))
+            await first.send_all(frame(1, Turn("foo")))
+            await trio.sleep(0.05)
+            reads = [frame(1 + number, Read(Instance("large", 0))) for number in range(20)]
+            await second.send_all(frame(0, Turn("foo")) + b"".join(reads))
+            await trio.sleep(3 * TURN_TIME)
+            with_linger_0(second)
+        await trio.sleep(0.1)
+        async with open_kv(cluster.addresses) as kv:
+            assert await kv.put("foo", 1) == Entry("foo", 0, 1)
+
+
+class FailsOnce(MemoryStore):
+    """A store whose next flush takes a while, and fails."""
+
+    saved = flushed = 0
+    fails = False
+
+    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+        super().save(key, summary, registers)
+        self.saved += 1
+
+    def flush(self) -> None:
+        saved = self.saved
+        if self.fails:
+            time.sleep(2 * TURN_TIME)
+            self.fails = False
+            raise StoreError("no room")
+        self.flushed = saved
+
+    def reload(self) -> None:
+        self.flushed = self.saved
+
+
+async def test_r1_a_flush_fails_for_both_who_wait_on_one_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
+    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
+    store = FailsOnce()
+    value = Proposal(ProposalId(b"p" * 16, 1), b"x")
+    async with trio.open_nursery() as nursery:
+        listeners = await server.listen(Address("127.0.0.1", 0))
+        address = Address(*listeners[0].socket.getsockname())
+        (identity,) = new_cluster([address])
+        await nursery.start(server.serve, identity, store, listeners)
+        async with (
+            await trio.open_tcp_stream(address.host, address.port) as first,
+            await trio.open_tcp_stream(address.host, address.port) as second,
+        ):
+            await first.send_all(frame(0, Turn("foo")))
+            await trio.sleep(0.01)
+            await second.send_all(frame(0, Turn("foo")))
+            await trio.sleep(0.01)
+            store.fails = True
+            await second.send_all(frame(1, Accept(Instance("bar", 0), FAST, value)))
+            await trio.sleep(3 * TURN_TIME)
+        assert not store.fails
+        async with open_kv([str(address)]) as kv:
+            assert await kv.put("foo", 1) == Entry("foo", 0, 1), "it serves again"
+        nursery.cancel_scope.cancel()

@@ -251,6 +251,16 @@ async def test_a_reply_goes_to_the_request_with_its_id() -> None:
     assert delivered == [(2, 2), (0, 1), (1, 1)]
 
 
+async def test_answers_that_nobody_waits_for_are_counted() -> None:
+    batch = link.Batch([Read(Instance("foo", ver)) for ver in range(2)])
+    exchange = link.Exchange(batch, None, None, again=False)
+    exchange.begin(0)
+    assert exchange.take(1, [["no reply"]])
+    assert not exchange.answered
+    assert exchange.take(0, [[0, None, NO_TOP]])
+    assert exchange.answered
+
+
 async def test_what_waits_is_sent_again_on_the_next_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_register_comes_back_as_it_was_saved(store: AnyStore, register: Regist
 @pytest.mark.parametrize("chosen", [(), (0,), (3, 4, 5), (0, 2, 3), (2**53 - 1,)])
 def test_a_summary_comes_back_as_it_was_saved(chosen: tuple[int, ...]) -> None:
     summary = Summary(2**53 - 1, 0, chosen) if chosen else UNHEARD
-    assert records.load_summary(records.dump_summary(summary)) == summary
+    assert records.load_summary(records.dump_summary(summary, 2**53 - 1)) == (summary, 2**53 - 1)
 
 
 def test_a_key_with_promises_only_is_no_key_yet(store: AnyStore) -> None:
@@ -668,6 +668,37 @@ def test_what_is_being_written_is_seen_though_it_is_not_remembered(
             go_on.set()
             thread.join()
             store._db = rocks
+
+
+def test_r9_what_was_dropped_is_gone_before_it_is_written(path: Path) -> None:
+    with closing(DiskStore(path, IDENTITY)) as store:
+        for ver in range(6):
+            store.save("k", Summary(ver), {ver: chosen(ver)})
+        store.flush()
+    with closing(DiskStore(path, IDENTITY)) as store:
+        store.save("k", Summary(5, 5, (5,)), {})
+        assert store.register(Instance("k", 2)) == BLANK
+        store.flush()
+        assert store.register(Instance("k", 2)) == BLANK
+
+
+def test_r2_a_promise_above_all_versions_is_found_again(path: Path) -> None:
+    with closing(DiskStore(path, IDENTITY)) as store:
+        store.save("k", Summary(3), {3: chosen(3)})
+        store.save("k", Summary(3), {7: Register(BALLOT)})
+        store.save("new", UNHEARD, {9: Register(BALLOT)})
+        store.flush()
+    with closing(DiskStore(path, IDENTITY)) as store:
+        assert store.register(Instance("k", 7)) == Register(BALLOT)
+        assert store.register(Instance("new", 9)) == Register(BALLOT)
+        assert [key for key, _ in store.keys("", "")] == ["k"]
+        assert store.statistics()[0] == 1
+
+
+def test_r12_a_summary_that_grows_counts(on_disk: DiskStore) -> None:
+    for ver in range(1000):
+        on_disk.save("k", Summary(ver, 0, tuple(range(ver))), {})
+    assert on_disk._of("k").size > 1000 * 32
 
 
 def test_of_many_versions_of_a_key_few_are_in_memory_once_they_are_written(

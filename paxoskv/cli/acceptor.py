@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -74,6 +75,8 @@ def serve(directory: Path, listen_on: Address | None, memory: bool, keep: int) -
     is ready, the last line on standard error is `listening on HOST:PORT`.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    # What it remembers is many small objects without cycles, which go when they are let go.
+    gc.set_threshold(10_000, 10, 10)
     _raise_file_limit()
     with hold_directory(directory) as held, unwrapped():
         trio.run(_serve, held, listen_on or held.identity.address, memory, keep)

@@ -41,7 +41,7 @@ from ..limits import (
     WRITE_BUFFER_BYTES,
 )
 from ..paxos.acceptor import BLANK, UNHEARD, Register, Summary
-from ..paxos.messages import Instance
+from ..paxos.messages import NO_TOP, Instance
 from .logs import check_logs
 from .recent import Recent
 from .records import (
@@ -64,8 +64,9 @@ _IDENTITY: Final = b"identity"
 _COUNT: Final = b"keys"
 
 _OVERHEAD: Final = 1024  # bytes of one summary or register in memory, with its key, roughly
+_PER_VERSION: Final = 40  # bytes of a version in a summary, roughly
 _FEW: Final = 64  # versions to drop that are named rather than looked up
-_AT_HAND: Final = 4  # registers of a key in memory; more only while they are not written
+_AT_HAND: Final = 4  # registers of a key in memory, unless they are not written yet
 
 
 class _Kept:
@@ -73,18 +74,20 @@ class _Kept:
 
     Attributes:
         summary: as it was saved last.
-        registers: by version; those that were dropped are BLANK.
+        registers: by version; of those that there are.
+        reach: the highest version that has a register, or ``NO_TOP``.
         prefix: of the names of its registers in RocksDB.
         size: in bytes, roughly.
     """
 
-    __slots__ = ("prefix", "registers", "size", "summary")
+    __slots__ = ("prefix", "reach", "registers", "size", "summary")
 
-    def __init__(self, key: str, summary: Summary) -> None:
+    def __init__(self, key: str, summary: Summary, reach: int) -> None:
         self.summary = summary
+        self.reach = reach
         self.registers: dict[int, Register] = {}
         self.prefix = registers_prefix(key)
-        self.size = _OVERHEAD + 32 * len(summary.chosen)
+        self.size = _OVERHEAD + _PER_VERSION * len(summary.chosen)
 
 
 class _Changes:
@@ -237,6 +240,8 @@ class DiskStore:
         """The register of an instance, ``BLANK`` if there is none yet."""
         key, ver = instance
         kept = self._of(key)
+        if not kept.summary.floor <= ver <= kept.reach:
+            return BLANK
         register = kept.registers.get(ver)
         if register is None:
             name = register_name(kept.prefix, ver)
@@ -258,7 +263,8 @@ class DiskStore:
             if kept is None:
                 name = summary_name(key)
                 data = self._get(name)
-                kept = _Kept(key, UNHEARD if data is None else self._load_summary(name, data))
+                there = (UNHEARD, NO_TOP) if data is None else self._load_summary(name, data)
+                kept = _Kept(key, *there)
             self._recent.put(key, kept)
         return kept
 
@@ -300,7 +306,9 @@ class DiskStore:
         for name, data in self._records(max(start, summary_name(after) + b"\0")):
             if not name.startswith(start):
                 break
-            yield name[1:].decode(), self._load_summary(name, data)
+            summary, _ = self._load_summary(name, data)
+            if summary != UNHEARD:  # else there are promises only
+                yield name[1:].decode(), summary
 
     def statistics(self) -> tuple[int, int]:
         """The number of keys with a summary, and the size of all files in bytes."""
@@ -316,25 +324,28 @@ class DiskStore:
         before = kept.summary
         changed, higher = summary != before, summary.floor > before.floor
         dropped = self._dropped(kept, before.floor, summary.floor) if higher else ()
+        new = {ver: register for ver, register in registers.items() if ver >= summary.floor}
+        reach = max((kept.reach, *new))
+        puts = [(register_name(kept.prefix, ver), dump_register(new[ver])) for ver in new]
+        if changed or reach > kept.reach:
+            puts.append((summary_name(key), dump_summary(summary, reach)))
         self._make_room(key, kept)
         with self._changing:
             changes = self._unwritten
-            for ver, register in registers.items():
-                if ver >= summary.floor:
-                    data = dump_register(register)
-                    changes.batch.put(register_name(kept.prefix, ver), data)
-                    changes.size += _OVERHEAD + len(data)
-                    self._remember(kept, ver, register)
+            for name, data in puts:
+                changes.batch.put(name, data)
+                changes.size += _OVERHEAD + len(name) + len(data)
             for ver in dropped:
-                changes.batch.delete(register_name(kept.prefix, ver))
-                if ver in kept.registers:
-                    self._remember(kept, ver, BLANK)
+                changes.batch.delete(name := register_name(kept.prefix, ver))
+                changes.size += len(name)
+            for ver, register in new.items():
+                self._remember(kept, ver, register)
             if changed:
-                data = dump_summary(summary)
-                changes.batch.put(summary_name(key), data)
-                changes.size += _OVERHEAD + len(data)
-                kept.summary = summary
                 self._count += before == UNHEARD
+                more = _PER_VERSION * (len(summary.chosen) - len(before.chosen))
+                kept.size += more
+                self._recent.grew(more)
+            kept.summary, kept.reach = summary, reach
             changes.kept[key] = kept
             self.saved += bool(registers or dropped or changed)
         if changes.size > MAX_UNWRITTEN_BYTES:
@@ -423,7 +434,7 @@ class DiskStore:
                 return count
         raise self._bad(_COUNT)
 
-    def _load_summary(self, name: bytes, data: bytes) -> Summary:
+    def _load_summary(self, name: bytes, data: bytes) -> tuple[Summary, int]:
         try:
             return load_summary(data)
         except ValueError as error:

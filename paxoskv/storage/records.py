@@ -1,7 +1,7 @@
 """Records: summaries and registers as bytes, and the names under which they are kept.
 
-They are packed, not CBOR, for an acceptor writes two with each vote, and packing takes less
-than half the time.
+They are packed, not CBOR, for an acceptor mostly writes two with each vote, and packing takes
+less than half the time.
 ``docs/storage.md`` has the layout.
 """
 
@@ -11,6 +11,7 @@ import struct
 from typing import Final
 
 from ..identity import ID_BYTES
+from ..limits import MAX_KEEP
 from ..paxos.acceptor import Register, Summary
 from ..paxos.messages import FAST, Ballot, Proposal, ProposalId, Vote
 
@@ -18,7 +19,7 @@ from ..paxos.messages import FAST, Ballot, Proposal, ProposalId, Vote
 REGISTER: Final = b"r"
 SUMMARY: Final = b"s"
 
-_RUN: Final = struct.Struct(">c4q")  # a summary whose chosen versions follow one another
+_RUN: Final = struct.Struct(">c5q")  # a summary whose chosen versions follow one another
 _BALLOT: Final = f"Q{ID_BYTES}s"
 _PROPOSAL: Final = f"{ID_BYTES}sQ?"  # its id, and whether there is a value, which follows
 _PROMISE: Final = struct.Struct(f">c{_BALLOT}")
@@ -47,16 +48,16 @@ def version_of(name: bytes) -> int:
     return int.from_bytes(name[-8:], "big")
 
 
-def dump_summary(summary: Summary) -> bytes:
-    """A summary as bytes."""
+def dump_summary(summary: Summary, reach: int) -> bytes:
+    """A summary as bytes, with the highest version that has a register."""
     top, floor, chosen = summary
-    if chosen and chosen[-1] - chosen[0] == len(chosen) - 1:
-        return _RUN.pack(b"r", top, floor, chosen[0], len(chosen))
-    return struct.pack(f">c2q{len(chosen)}q", b"s", top, floor, *chosen)
+    if 0 < len(chosen) <= MAX_KEEP and chosen[-1] - chosen[0] == len(chosen) - 1:
+        return _RUN.pack(b"r", top, reach, floor, chosen[0], len(chosen))
+    return struct.pack(f">c3q{len(chosen)}q", b"s", top, reach, floor, *chosen)
 
 
-def load_summary(data: bytes) -> Summary:
-    """The summary that these bytes are.
+def load_summary(data: bytes) -> tuple[Summary, int]:
+    """The summary that these bytes are, and the highest version that has a register.
 
     Raises:
         ValueError: they are none.
@@ -64,27 +65,31 @@ def load_summary(data: bytes) -> Summary:
     try:
         match data[:1]:
             case b"r":
-                _, top, floor, first, count = _RUN.unpack(data)
-                return Summary(top, floor, tuple(range(first, first + count)))
+                _, top, reach, floor, first, count = _RUN.unpack(data)
+                if 0 < count <= MAX_KEEP:
+                    return Summary(top, floor, tuple(range(first, first + count))), reach
             case b"s":
-                _, top, floor, *chosen = struct.unpack(f">c2q{len(data) // 8 - 2}q", data)
-                return Summary(top, floor, tuple(chosen))
+                _, top, reach, floor, *chosen = struct.unpack(f">c{len(data) // 8}q", data)
+                return Summary(top, floor, tuple(chosen)), reach
     except struct.error as error:
         raise ValueError(f"no summary: {error}") from None
-    raise ValueError("no summary: it begins with none of its letters")
+    raise ValueError("no summary: it begins with none of its letters, or has too many versions")
 
 
 def dump_register(register: Register) -> bytes:
     """A register as bytes."""
     (n, owner), vote, chosen = register
+    assert len(owner) == ID_BYTES or not n, "what is shorter would come back longer"
     if chosen is not None:
         assert register == Register(chosen=chosen), "the rest is blank once one is chosen"
         (proposer, serial), value = chosen
+        assert len(proposer) == ID_BYTES, "what is shorter would come back longer"
         return _CHOSEN.pack(b"c", proposer, serial, value is not None) + (value or b"")
     if vote is None:
         return _PROMISE.pack(b"p", n, owner)
     (m, voter), ((proposer, serial), value), append = vote
-    assert len(proposer) == ID_BYTES, "what is shorter would come back longer"
+    assert len(proposer) == ID_BYTES
+    assert len(voter) == ID_BYTES or not m
     head = _VOTE.pack(b"v", n, owner, m, voter, append, proposer, serial, value is not None)
     return head + (value or b"")
 
