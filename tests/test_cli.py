@@ -265,7 +265,7 @@ def test_who_stops_reading_the_output_is_told_nothing_more() -> None:
 
 def test_interrupted() -> None:
     with subprocess.Popen(
-        [*COMMAND, "get", "foo", "--ver", "0", "--cluster", NOBODY],
+        [*COMMAND, "get", "foo", "--ver", "0", "--cluster", NOBODY, "--timeout", "25"],
         stderr=subprocess.PIPE,
         env=environment(None),
     ) as process:
