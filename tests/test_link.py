@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from random import Random
 from typing import TypeAlias
 
 import pytest
@@ -259,6 +260,36 @@ async def test_answers_that_nobody_waits_for_are_counted() -> None:
     assert not exchange.answered
     assert exchange.take(0, [[0, None, NO_TOP]])
     assert exchange.answered
+
+
+async def test_r7_what_was_asked_before_says_so() -> None:
+    """A batch that waited for its link, and was lost with the connection after it had left."""
+    told: list[bool] = []
+    connections = 0
+
+    async def loses_the_first(stream: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        await stream.send_all(wire.encode_greeting(identity))
+        await stream.receive_some()
+        if connections > 1:
+            await stream.send_all(wire.run(0, wire.encode_replies([Report(None, NO_TOP)])))
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await listen(Address("127.0.0.1", 0))
+        address = Address(*listeners[0].socket.getsockname())
+        (identity,) = new_cluster([address])
+        nursery.start_soon(trio.serve_listeners, loses_the_first, listeners)
+        asked = Link(address, lambda *_: True, lambda: None, Random(1))
+        nursery.start_soon(asked.run)
+        assert not asked.ready
+        with trio.fail_after(5):
+            batch = link.Batch([Read(Instance("foo", 0))])
+            await asked.ask(batch, lambda _start, _replies, again, _all: told.append(again))
+        assert told == [True]
+        assert connections == 2
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_waits_is_sent_again_on_the_next_connection(
