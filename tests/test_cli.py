@@ -264,17 +264,22 @@ def test_who_stops_reading_the_output_is_told_nothing_more() -> None:
 
 
 def test_interrupted() -> None:
-    with subprocess.Popen(
-        [*COMMAND, "get", "foo", "--ver", "0", "--cluster", NOBODY, "--timeout", "25"],
-        stderr=subprocess.PIPE,
-        env=environment(None),
-    ) as process:
-        assert process.stderr is not None
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=1.5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
-        assert b"Traceback" not in process.stderr.read()
+    # Where the tests run in the background it may be ignored, and processes inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with subprocess.Popen(
+            [*COMMAND, "get", "foo", "--ver", "0", "--cluster", NOBODY, "--timeout", "25"],
+            stderr=subprocess.PIPE,
+            env=environment(None),
+        ) as process:
+            assert process.stderr is not None
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=1.5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 130
+            assert b"Traceback" not in process.stderr.read()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
