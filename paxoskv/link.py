@@ -225,10 +225,8 @@ class Link:
             ended: is told once that all have come, or that the connection was lost before.
             again: whether the batch was sent before.
         """
-        assert self.ready, "nothing is sent to an acceptor that is down or behind"
         exchange = Exchange(batch, deliver, ended, again)
-        self._outbox[exchange] = None
-        self._send()
+        self._post(exchange)
         return exchange
 
     def tell(self, batch: Batch) -> None:
@@ -236,8 +234,11 @@ class Link:
 
         It is lost with the connection.
         """
+        self._post(Exchange(batch, None, None, again=False))
+
+    def _post(self, exchange: Exchange) -> None:
         assert self.ready, "nothing is sent to an acceptor that is down or behind"
-        self._outbox[Exchange(batch, None, None, again=False)] = None
+        self._outbox[exchange] = None
         self._send()
 
     def withdraw(self, exchange: Exchange) -> None:

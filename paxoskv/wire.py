@@ -410,7 +410,7 @@ def _promise(_: int, voted: Any, top: Any) -> Promise:
 
 
 def _voted(_: int, top: Any, crowded: Any) -> Voted:
-    return Voted(_integer(top, NO_TOP, MAX_VERSION), _bool(crowded))
+    return Voted(_top(top), _bool(crowded))
 
 
 def _refusal(_: int, n: Any, proposer: Any, voted: Any, top: Any) -> Refusal:
