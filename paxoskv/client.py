@@ -21,7 +21,7 @@ from .identity import Address, Ids
 from .limits import COMMIT_PATIENCE, LINE_PATIENCE, MAX_VERSION
 from .link import Batch, Link
 from .paxos.appender import Appender
-from .paxos.messages import END, Commit, Compacted, Found, Instance, Proposal, Reply, Turn
+from .paxos.messages import END, Commit, Compacted, Instance, Proposal, Reply, Told, Turn
 from .paxos.operation import Doubtful, Latest, Operation, ResultT
 from .paxos.proposer import Ballots, Decision, Proposer, Tops
 from .paxos.reader import Finder, Reader
@@ -398,11 +398,11 @@ class Client:
         before = self._remembered.get(key)
 
         def deliver(_start: int, replies: Sequence[Reply], *_: bool) -> None:
-            (found,) = replies
-            if isinstance(found, Found) and isinstance(found.sight, Proposal):
-                self._remembered.learn(key, Latest(found.ver, found.sight))
+            (told,) = replies
+            if isinstance(told, Told) and told.proposal is not None:
+                self._remembered.learn(key, Latest(told.ver, told.proposal))
                 # The next version of ours tells it to the others, which do not know it yet.
-                commit = Commit(Instance(key, found.ver), found.sight.id, None)
+                commit = Commit(Instance(key, told.ver), told.proposal.id, None)
                 self.rounds.commits.add(commit, COMMIT_PATIENCE)
 
         with call.waiting(), trio.move_on_after(LINE_PATIENCE):

@@ -328,9 +328,11 @@ class Host:
                 # Who asks for a turn asks for nothing else: then the answer may take a while.
                 if len(requests) == 1 and isinstance(turn := requests[0], Turn):
                     place = self._lines.enter(turn.key)
-                    if place is not None:
-                        nursery.start_soon(self._answer_in_turn, sender, first, turn, place)
-                        continue
+                    if place is None:
+                        await self._give_turn(sender, first, turn)
+                    else:
+                        nursery.start_soon(self._give_turn, sender, first, turn, place)
+                    continue
                 for reply_frame in self._answer(first, requests):
                     replies += reply_frame
                     if len(replies) >= MAX_BATCH_BYTES:
@@ -339,10 +341,13 @@ class Host:
             if replies:
                 await self._send_durable(sender, replies)
 
-    async def _answer_in_turn(self, sender: _Sender, first: int, turn: Turn, place: Place) -> None:
-        """Answer who waits in line, and hold up nothing else of this connection."""
-        await place.wait()
-        await self._send_durable(sender, run(first, encode_replies([self._reply(turn)])))
+    async def _give_turn(
+        self, sender: _Sender, first: int, turn: Turn, place: Place | None = None
+    ) -> None:
+        """Answer who asked for a turn, once it comes, and then at once: see :class:`Told`."""
+        if place is not None:
+            await place.wait()
+        await sender.send(run(first, encode_replies([self._reply(turn)])))
 
     def _feed(self, buffer: FrameBuffer, data: bytes | bytearray) -> Iterator[bytes]:
         """Take bytes, within what all unfinished frames together may hold."""

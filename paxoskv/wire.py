@@ -60,6 +60,7 @@ from .paxos.messages import (
     Sight,
     State,
     Status,
+    Told,
     Turn,
     Vote,
     Voted,
@@ -172,7 +173,7 @@ def size_of(message: Request | Reply) -> int:
             return _size(prefix + after, None)
         case Promise(sight) | Report(sight) | Refusal(_, sight):
             return _size("", sight)
-        case Chosen(proposal) | Compacted(_, proposal):
+        case Chosen(proposal) | Compacted(_, proposal) | Told(_, proposal):
             return _size("", proposal)
         case Page(items):
             return _FIXED_BYTES + sum(_size(key, sight) for key, _, sight in items)
@@ -236,6 +237,8 @@ def _reply_array(reply: Reply) -> tuple[object, ...]:
             return (8, [(key, ver, _sight_array(sight)) for key, ver, sight in items], more)
         case State(release, keys, size):
             return (9, release, keys, size)
+        case Told(ver, proposal):
+            return (10, ver, _sight_array(proposal))
         case _:
             assert_never(reply)
 
@@ -457,6 +460,13 @@ def _state(_: int, release: Any, keys: Any, size: Any) -> State:
     )
 
 
+def _told(_: int, ver: Any, proposal: Any) -> Told:
+    sight = _sight(proposal)
+    if isinstance(sight, Vote):
+        raise ProtocolError("a vote is nothing that can be told")
+    return Told(_top(ver), sight)
+
+
 # By kind: how many fields a message has, its kind included, and what makes it.
 _REQUESTS: Final[Sequence[tuple[int, Callable[..., Request]]]] = (
     (3, _read),
@@ -479,6 +489,7 @@ _REPLIES: Final[Sequence[tuple[int, Callable[..., Reply]]]] = (
     (4, _found),
     (3, _page),
     (4, _state),
+    (3, _told),
 )
 
 

@@ -16,12 +16,15 @@ from paxoskv.identity import Address, new_cluster
 from paxoskv.kv import open_kv
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import (
+    NO_TOP,
     Accept,
     Ballot,
+    Chosen,
     Commit,
     Find,
     Found,
     Instance,
+    Noted,
     Prepare,
     Proposal,
     ProposalId,
@@ -30,6 +33,8 @@ from paxoskv.paxos.messages import (
     Report,
     Request,
     Scan,
+    Told,
+    Turn,
     Vote,
     Voted,
 )
@@ -137,6 +142,37 @@ async def test_r1_no_reply_shows_what_another_connection_wrote_and_is_not_on_dis
         store.gate.set()
         assert await replies_to(reader, 1) == [(0, [reply])]
         assert await replies_to(writer, 1) == [(0, [Voted(0)])]
+
+
+async def test_what_was_told_to_be_chosen_is_passed_on_at_once_to_the_next_in_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It rests on the disks of those who voted; what the acceptor says itself still waits."""
+    monkeypatch.setattr("paxoskv.lines.TURN_TIME", 60.0)
+    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
+    store = GatedStore()
+    store.gate.set()
+    async with (
+        acceptor_on(store) as address,
+        connected(address) as writer,
+        connected(address) as next_in_line,
+        connected(address) as reader,
+    ):
+        await ask(writer, Accept(FOO, *VOTE))
+        assert await replies_to(writer, 1) == [(0, [Voted(0)])]
+        store.gate.clear()
+        await ask(writer, Turn("foo"))
+        assert await replies_to(writer, 1) == [(0, [Told(NO_TOP, None)])]
+        await ask(next_in_line, Turn("foo"))
+        assert await is_silent(next_in_line)
+        await ask(writer, Commit(FOO, P.id, None))
+        assert await replies_to(next_in_line, 1) == [(0, [Told(0, P)])]
+        await ask(reader, Read(FOO))
+        assert await is_silent(reader)
+        assert await is_silent(writer)
+        store.gate.set()
+        assert await replies_to(writer, 1) == [(0, [Noted(True, 0)])]
+        assert await replies_to(reader, 1) == [(0, [Chosen(P, 0)])]
 
 
 async def test_r1_what_is_on_disk_is_told_at_once() -> None:

@@ -23,13 +23,13 @@ from paxoskv.paxos.messages import (
     Accept,
     Commit,
     Find,
-    Found,
     Instance,
     Proposal,
     ProposalId,
     Read,
     Report,
     Request,
+    Told,
     Turn,
     Voted,
     answers,
@@ -144,13 +144,15 @@ def test_who_has_the_turn_is_told_what_is_chosen_and_never_a_mere_vote() -> None
     acceptor = Acceptor(MemoryStore())
     proposal = Proposal(ProposalId(b"p" * 16, 1), b"value")
     acceptor.handle(Accept(Instance("foo", 0), FAST, proposal))
-    assert acceptor.handle(Turn("foo")) == Found(NO_TOP, None, 0)
+    assert acceptor.handle(Turn("foo")) == Told(NO_TOP, None)
     acceptor.handle(Commit(Instance("foo", 0), proposal.id, None))
     acceptor.handle(Accept(Instance("foo", 1), FAST, proposal))
     reply = acceptor.handle(Turn("foo"))
-    assert reply == Found(0, proposal, 1)
+    assert reply == Told(0, proposal)
     assert answers(reply, Turn("foo"))
-    assert not answers(acceptor.handle(Find("foo", 2)), Turn("foo")), "that shows a vote"
+    assert not answers(acceptor.handle(Find("foo", 2)), Turn("foo")), "that may be a vote"
+    assert not answers(Told(0, None), Turn("foo"))
+    assert not answers(Told(NO_TOP, proposal), Turn("foo"))
 
 
 async def write(addresses: list[str], number: int, entries: list[Entry], times: int = 15) -> int:
@@ -210,7 +212,7 @@ async def test_a_line_that_nobody_answers_is_left(monkeypatch: pytest.MonkeyPatc
     async def never(self: Host, *_: object) -> None:
         await trio.sleep_forever()
 
-    monkeypatch.setattr(Host, "_answer_in_turn", never)
+    monkeypatch.setattr(Host, "_give_turn", never)
     entries: list[Entry] = []
     async with open_local_cluster() as cluster, trio.open_nursery() as nursery:
         for number in range(3):
@@ -238,7 +240,7 @@ async def test_who_waits_in_line_is_answered_after_what_comes_later() -> None:
                 for payload in buffer.feed(await waits.receive_some()):
                     first, (reply,) = wire.decode_replies(payload)
                     replies.append((first, reply))
-    assert replies == [(1, Report(None, NO_TOP)), (0, Found(NO_TOP, None, NO_TOP))]
+    assert replies == [(1, Report(None, NO_TOP)), (0, Told(NO_TOP, None))]
 
 
 async def test_who_writes_a_crowded_key_gets_in_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,22 @@ from paxoskv.limits import (
     MAX_ENCODED_VALUE_BYTES,
     MAX_FRAME_BYTES,
     MAX_KEY_BYTES,
+    MAX_STORE_BYTES,
     MAX_VERSION,
 )
 from paxoskv.paxos.messages import (
+    END,
     FAST,
     Accept,
     Ballot,
+    Chosen,
+    Commit,
+    Compacted,
+    Find,
+    Found,
     Instance,
+    Noted,
+    Page,
     Prepare,
     Promise,
     Proposal,
@@ -31,6 +40,11 @@ from paxoskv.paxos.messages import (
     Reply,
     Report,
     Request,
+    Scan,
+    State,
+    Status,
+    Told,
+    Turn,
     Vote,
     Voted,
 )
@@ -61,19 +75,36 @@ proposals = st.builds(
     proposal_ids,
     st.none() | st.binary(max_size=200),
 )
-votes = st.none() | st.builds(Vote, ballots, proposals)
+cast = st.builds(Vote, ballots, proposals, st.booleans())
+votes = st.none() | cast
+versions = st.integers(0, MAX_VERSION)
 tops = st.integers(-1, MAX_VERSION)
+prefixes = st.just("") | keys
+items = st.tuples(keys, versions, cast | proposals)
+sizes = st.integers(0, MAX_STORE_BYTES)
 requests: st.SearchStrategy[Request] = (
     st.builds(Read, instances)
     | st.builds(Prepare, instances, classic)
     | st.builds(Accept, instances, ballots, proposals, st.booleans(), st.none())
     | st.builds(Accept, later_instances, ballots, proposals, st.booleans(), proposal_ids)
+    | st.builds(Commit, instances, proposal_ids, st.none())
+    | st.builds(Find, keys, st.integers(1, END))
+    | st.builds(Scan, prefixes, prefixes)
+    | st.builds(Turn, keys)
+    | st.just(Status())
 )
 replies: st.SearchStrategy[Reply] = (
     st.builds(Report, votes, tops)
     | st.builds(Promise, votes, tops)
     | st.builds(Voted, tops, st.booleans())
     | st.builds(Refusal, ballots, votes, tops)
+    | st.builds(Chosen, proposals, tops)
+    | st.builds(Compacted, versions, proposals, tops)
+    | st.builds(Noted, st.booleans(), tops)
+    | st.builds(Found, tops, votes | proposals, tops)
+    | st.builds(Told, tops, st.none() | proposals)
+    | st.builds(Page, st.lists(items, max_size=3).map(tuple), st.booleans())
+    | st.builds(State, st.text("abc.-", max_size=20), sizes, sizes)
 )
 
 
@@ -192,6 +223,8 @@ def test_the_frames_that_the_hostile_ones_are_made_of_are_good() -> None:
         [2, None],
         [3, 1, ID, None],
         [4, 0],
+        [10, 0, [0, b"", ID, 1, b"a vote", False]],
+        [10, -2, None],
     ],
 )
 def test_what_is_no_reply_is_refused(message: object) -> None:

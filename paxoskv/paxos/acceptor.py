@@ -39,6 +39,7 @@ from .messages import (
     Sight,
     State,
     Status,
+    Told,
     Turn,
     Vote,
     Voted,
@@ -195,13 +196,13 @@ class Acceptor:
         self.missed: dict[str, None] = {}
         self.missed_too_many = False
 
-    def known(self, key: str) -> Found:
+    def known(self, key: str) -> Told:
         """The latest version of a key that it knows to be chosen."""
         summary = self._store.summary(key)
         if not summary.chosen:
-            return Found(NO_TOP, None, summary.top)
+            return Told(NO_TOP, None)
         latest = summary.chosen[-1]
-        return Found(latest, self._register(Instance(key, latest), summary).chosen, summary.top)
+        return Told(latest, self._register(Instance(key, latest), summary).chosen)
 
     def handle(self, request: Request) -> Reply:
         """Answer a request, and keep in the store what the answer rests on."""
@@ -300,9 +301,9 @@ class Acceptor:
         return True, Summary(max(summary.top, ver), floor, kept)
 
     def _compacted(self, key: str) -> Compacted:
-        latest, proposal, top = self.known(key)
-        assert isinstance(proposal, Proposal), "what is dropped is older than something known"
-        return Compacted(latest, proposal, top)
+        latest, proposal = self.known(key)
+        assert proposal is not None, "what is dropped is older than something known"
+        return Compacted(latest, proposal, self._store.summary(key).top)
 
     def _miss(self, key: str) -> None:
         if len(self.missed) < MAX_MISSED_KEYS:

@@ -132,7 +132,7 @@ class Scan(NamedTuple):
 class Turn(NamedTuple):
     """Ask for the turn to write a key, which comes after those who asked before.
 
-    A mere courtesy: the answer may come at any time, and is what is known to be chosen.
+    A mere courtesy: the answer may come at any time.
     """
 
     key: str
@@ -144,7 +144,7 @@ class Status(NamedTuple):
 
 Request: TypeAlias = Read | Prepare | Accept | Commit | Find | Scan | Status | Turn
 
-# --- Replies. Those about one key carry the acceptor's ``top`` of it ------------------
+# --- Replies. Those about one key carry the acceptor's ``top`` of it, but for Told ----
 
 
 class Report(NamedTuple):
@@ -202,7 +202,7 @@ class Noted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The answer to a :class:`Find` or a :class:`Turn`: a version and what is shown of it.
+    """The answer to a :class:`Find`: a version and what is shown of it.
 
     ``ver`` is :data:`NO_TOP`, and ``sight`` None, where there is no such version.
     """
@@ -210,6 +210,18 @@ class Found(NamedTuple):
     ver: int
     sight: Sight | None
     top: int
+
+
+class Told(NamedTuple):
+    """The answer to a :class:`Turn`: the latest version that the acceptor was told is chosen.
+
+    ``ver`` is :data:`NO_TOP`, and ``proposal`` None, where it was told of none. It says nothing
+    of the acceptor itself, and rests on no disk of its own: whoever told it had seen the votes
+    of a quorum, which are on theirs, and what is chosen stays so, whoever forgets it.
+    """
+
+    ver: int
+    proposal: Proposal | None
 
 
 class Page(NamedTuple):
@@ -231,7 +243,7 @@ class State(NamedTuple):
 
 
 Reply: TypeAlias = (
-    Report | Promise | Voted | Refusal | Chosen | Compacted | Noted | Found | Page | State
+    Report | Promise | Voted | Refusal | Chosen | Compacted | Noted | Found | Told | Page | State
 )
 
 
@@ -267,8 +279,8 @@ def answers(reply: Reply, request: Request) -> bool:
             return isinstance(reply, Noted)
         case Turn():
             match reply:
-                case Found(ver, sight):
-                    return isinstance(sight, Proposal) if ver != NO_TOP else sight is None
+                case Told(ver, proposal):
+                    return (proposal is None) == (ver == NO_TOP)
         case Scan(prefix, after):
             match reply:
                 case Page(items, more):

@@ -34,6 +34,7 @@ from .messages import (
     Reply,
     Request,
     State,
+    Told,
     Vote,
     Voted,
 )
@@ -221,7 +222,7 @@ class Proposer:
         self, acceptor: AcceptorId, reply: Reply, again: bool = False
     ) -> Outcome[Decision] | None:
         """Take an acceptor's reply to the latest request."""
-        assert not isinstance(reply, (Page, State)), "these are not about a key"
+        assert not isinstance(reply, (Told, Page, State)), "these show no top"
         if self._tops is not None:
             top = reply.top
             if isinstance(reply, Voted) and self._accept is not None and self._accept.append:

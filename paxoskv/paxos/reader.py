@@ -27,6 +27,7 @@ from .messages import (
     Report,
     Request,
     State,
+    Told,
     Vote,
 )
 from .operation import Done, Latest, Outcome, Pause
@@ -156,7 +157,7 @@ class Finder(_Looking[Found]):
         self, acceptor: AcceptorId, reply: Reply, again: bool = False
     ) -> Outcome[Latest | Compacted | None] | None:
         """Take an acceptor's reply to the latest request."""
-        assert not isinstance(reply, (Page, State)), "these are not about a key"
+        assert not isinstance(reply, (Told, Page, State)), "these show no top"
         if self._tops is not None:
             self._tops.hear(acceptor, reply.top)
         if self._finisher is not None:
