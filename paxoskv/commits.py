@@ -41,17 +41,25 @@ class Commits:
         self._nursery = nursery
         self._waiting: dict[Instance, tuple[Commit, float]] = {}  # and until when
         self._sending = False  # whether a task waits to send them
+        self._nap = trio.CancelScope()  # until when it sleeps
 
     def __len__(self) -> int:
         """How many wait."""
         return len(self._waiting)
 
     def add(self, commit: Commit, delay: float) -> None:
-        """Let a commit wait for so many seconds, if nothing takes it along before."""
+        """Let a commit wait for so many seconds, if nothing takes it along before.
+
+        The delay is ``COMMIT_DELAY`` or longer.
+        """
+        assert delay >= COMMIT_DELAY, "so that many go together"
         self._waiting.pop(commit.instance, None)
         if len(self._waiting) == MAX_PENDING_COMMITS:
             del self._waiting[next(iter(self._waiting))]
-        self._waiting[commit.instance] = commit, trio.current_time() + delay
+        until = trio.current_time() + delay
+        self._waiting[commit.instance] = commit, until
+        if until < self._nap.deadline:
+            self._nap.deadline = until
         if not self._sending:
             self._sending = True
             self._nursery.start_soon(self._send_later)
@@ -94,7 +102,10 @@ class Commits:
     async def _send_later(self) -> None:
         """Send the commits that nothing has taken along by their time."""
         while self._waiting:
-            await trio.sleep(COMMIT_DELAY)
+            earliest = min(until for _, until in self._waiting.values())
+            soon = trio.current_time() + COMMIT_DELAY  # so that many go together
+            with trio.CancelScope(deadline=max(earliest, soon)) as self._nap:
+                await trio.sleep_forever()
             while commits := self._due(trio.current_time()):
                 batch = Batch(commits)
                 for link in self._links.values():

@@ -8,13 +8,10 @@ moment; it ends when a commit shows that a version was written, or when its time
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
 
 import trio
 
 from .limits import MAX_IN_LINE, MAX_LINES, TURN_TIME
-
-_MOMENT: Final = TURN_TIME / 10  # how often those behind the first look again, when it is late
 
 
 class Line:
@@ -30,35 +27,58 @@ class Line:
         """Let a turn begin."""
         self.until = trio.current_time() + TURN_TIME
 
+    def join(self) -> Place:
+        """Take a place behind those who wait."""
+        place = Place(self)
+        self.waiting.append(place)
+        self._close_up()
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Give up a place."""
+        self.waiting.remove(place)
+        self._close_up()
+
     def next(self) -> None:
         """Give the turn to the one who has waited for the longest."""
         self.give()
         self.waiting.popleft().given.set()
+        self._close_up()
+
+    def _close_up(self) -> None:
+        if self.waiting:
+            self.waiting[0].first.set()
 
 
 class Place:
-    """A place in a line."""
+    """A place in a line.
 
-    __slots__ = ("_line", "given")
+    Attributes:
+        first: whether it is, or was, the first of those who wait.
+        given: whether it has the turn.
+    """
+
+    __slots__ = ("_line", "first", "given")
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self.given = trio.Event()  # the turn
+        self.first = trio.Event()
+        self.given = trio.Event()
 
     async def wait(self) -> None:
         """Wait for the turn. Cancelled, the place is given up, and a turn goes to the next."""
         line = self._line
         awaited = False
         try:
-            while not self.given.is_set():
-                if line.waiting[0] is self and trio.current_time() >= line.until:
-                    line.next()  # who had it has gone, or takes too long
-                with trio.move_on_at(max(line.until, trio.current_time() + _MOMENT)):
-                    await self.given.wait()
+            await self.first.wait()  # only the first one looks at the clock
+            with trio.move_on_at(line.until):
+                await self.given.wait()
+            if not self.given.is_set():
+                line.next()  # who had the turn has gone, or takes too long
             awaited = True
         finally:
             if not self.given.is_set():
-                line.waiting.remove(self)
+                line.leave(self)
             elif not awaited and line.waiting:
                 line.next()
 
@@ -85,9 +105,7 @@ class Lines:
             return None
         if len(line.waiting) >= MAX_IN_LINE:
             return None
-        place = Place(line)
-        line.waiting.append(place)
-        return place
+        return line.join()
 
     def written(self, key: str) -> None:
         """A version was written: the turn goes to the next."""

@@ -1191,8 +1191,8 @@ BREAKS: Final = (
         "R12",
         "A client that died with the turn blocks the line.",
         "lines.py",
-        "                    line.next()  # who had it has gone, or takes too long\n",
-        "                    pass\n",
+        "with trio.move_on_at(line.until):",
+        "with trio.CancelScope():",
         LINES,
     ),
     Break(
@@ -1218,8 +1218,8 @@ BREAKS: Final = (
         "lines",
         "A client that waits for one key cannot do anything else.",
         "server.py",
-        "nursery.start_soon(self._answer_in_turn, sender, first, turn, place)",
-        "await self._answer_in_turn(sender, first, turn, place)",
+        "nursery.start_soon(self._give_turn, sender, first, turn, place)",
+        "await self._give_turn(sender, first, turn, place)",
         LINES,
     ),
     # --- Commits on their way, and calls without scopes of their own ---------------------------
