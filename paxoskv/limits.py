@@ -171,6 +171,9 @@ bytes take at ``SLOWEST_LINK``."""
 QUICK_FLUSH: Final = 0.005
 """A flush that can be expected to take less is not worth a thread: a full frame takes as long."""
 
+HINT_FLUSH_INTERVAL: Final = 0.5
+"""How often commits that nobody waits for go to disk, if no other flush takes them along."""
+
 MEND_PAUSE: Final = 0.5
 """The pause before an acceptor whose disk failed reads its store again."""
 

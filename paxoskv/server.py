@@ -5,7 +5,8 @@ the replies; while a client does not take its replies, nothing more is read from
 a connection costs a bounded amount of memory, and none can hold up another.
 
 Rule R1, disk before word: what all connections have saved goes to disk in one flush, and
-no reply leaves before what it may rest on is there. See :meth:`Host.answer`.
+no reply leaves before what it may rest on is there. See :meth:`Host.answer`. Two kinds rest
+on nothing there: that a commit has arrived, and what those in line are told.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .errors import ProtocolError, StoreDamaged, StoreError
 from .identity import Address, Identity
 from .limits import (
     DEFAULT_KEEP,
+    HINT_FLUSH_INTERVAL,
     MAX_BATCH_BYTES,
     MAX_CONNECTIONS,
     MAX_UNFINISHED_BYTES,
@@ -142,6 +144,7 @@ class Host:
         """Serve until cancelled; see :func:`serve`."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._mend)
+            nursery.start_soon(self._flush_hints)
             await nursery.start(trio.serve_listeners, self._handle, list(listeners))
             host, port = listeners[0].socket.getsockname()[:2]
             task_status.started(str(Address(host, port)))
@@ -229,6 +232,13 @@ class Host:
         self._failures += 1
         self._failure = str(error)
         self._mending.set()
+
+    async def _flush_hints(self) -> None:
+        """Flush now and then what was saved and nobody waits for, until cancelled."""
+        while True:
+            await trio.sleep(HINT_FLUSH_INTERVAL)
+            with suppress(StoreError):  # which has been seen to already
+                await self._durable()
 
     async def _mend(self) -> None:
         """Read the store again after it failed, until that succeeds."""
@@ -320,6 +330,7 @@ class Host:
             if not data:
                 return
             replies = bytearray()
+            rests = False  # whether any of them rests on what is saved
             if not buffer:
                 began = trio.current_time()
             for payload in self._feed(buffer, data):
@@ -333,13 +344,15 @@ class Host:
                     else:
                         nursery.start_soon(self._give_turn, sender, first, turn, place)
                     continue
+                # Commits alone are hints: they can wait for a flush that others need (rule R8).
+                rests = rests or not all(isinstance(each, Commit) for each in requests)
                 for reply_frame in self._answer(first, requests):
                     replies += reply_frame
                     if len(replies) >= MAX_BATCH_BYTES:
-                        await self._send_durable(sender, replies)
+                        await self._send(sender, replies, rests)
                         replies = bytearray()
             if replies:
-                await self._send_durable(sender, replies)
+                await self._send(sender, replies, rests)
 
     async def _give_turn(
         self, sender: _Sender, first: int, turn: Turn, place: Place | None = None
@@ -374,8 +387,10 @@ class Host:
         if replies:
             yield run(first, encode_replies(replies))
 
-    async def _send_durable(self, sender: _Sender, replies: bytes | bytearray) -> None:
-        await self._durable()
+    async def _send(self, sender: _Sender, replies: bytearray, rests: bool) -> None:
+        """Send replies, and where they rest on what is saved only once it is on disk."""
+        if rests:
+            await self._durable()
         await sender.send(replies)
 
 

@@ -231,8 +231,8 @@ def _reply_array(reply: Reply) -> tuple[object, ...]:
             return (4, owner, serial, value, top)
         case Compacted(latest, ((owner, serial), value), top):
             return (5, latest, owner, serial, value, top)
-        case Noted(known, top):
-            return (6, known, top)
+        case Noted():
+            return (6,)
         case Page(items, more):
             return (8, [(key, ver, _sight_array(sight)) for key, ver, sight in items], more)
         case State(release, keys, size):
@@ -429,8 +429,8 @@ def _compacted(_: int, latest: Any, owner: Any, serial: Any, value: Any, top: An
     return Compacted(_integer(latest, 0, MAX_VERSION), proposal, _top(top))
 
 
-def _noted(_: int, known: Any, top: Any) -> Noted:
-    return Noted(_bool(known), _top(top))
+def _noted(_: int) -> Noted:
+    return Noted()
 
 
 def _found(_: int, ver: Any, sight: Any, top: Any) -> Found:
@@ -485,7 +485,7 @@ _REPLIES: Final[Sequence[tuple[int, Callable[..., Reply]]]] = (
     (5, _refusal),
     (5, _chosen),
     (6, _compacted),
-    (3, _noted),
+    (1, _noted),
     (4, _found),
     (3, _page),
     (4, _state),

@@ -6,7 +6,7 @@ import pytest
 
 from paxoskv.errors import ProtocolError
 from paxoskv.limits import MAX_MISSED_KEYS
-from paxoskv.paxos.acceptor import Acceptor, Register, Summary
+from paxoskv.paxos.acceptor import UNHEARD, Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
     FAST,
     Accept,
@@ -51,10 +51,10 @@ def voted_for(proposal: Proposal) -> tuple[Acceptor, MemoryStore]:
 
 def test_r8_a_commit_marks_the_vote_with_the_same_id() -> None:
     acceptor, store = voted_for(P)
-    assert acceptor.handle(Commit(FOO, P.id, None)) == Noted(True, 0)
+    assert acceptor.handle(Commit(FOO, P.id, None)) == Noted()
     assert store.summary("foo").chosen == (0,)
     assert acceptor.handle(Read(FOO)) == Chosen(P, 0)
-    assert acceptor.handle(Commit(FOO, P.id, None)) == Noted(True, 0)
+    assert acceptor.handle(Commit(FOO, P.id, None)) == Noted()
 
 
 def test_r8_an_accept_commits_the_version_before() -> None:
@@ -95,17 +95,20 @@ def test_r8_a_commit_never_marks_a_vote_with_another_id(other: Proposal) -> None
     acceptor, store = voted_for(P)
     before = store.register(FOO)
     # Also when the ballot is the same, or the value is equal.
-    assert acceptor.handle(Commit(FOO, other.id, None)) == Noted(False, 0)
+    assert acceptor.handle(Commit(FOO, other.id, None)) == Noted()
     assert store.register(FOO) == before
     assert list(acceptor.missed) == ["foo"]
-    assert acceptor.handle(Commit(FOO, other.id, other)) == Noted(True, 0)
+    assert acceptor.handle(Commit(FOO, other.id, other)) == Noted()
     assert store.register(FOO) == Register(chosen=other)
 
 
 def test_r8_a_commit_without_a_vote_needs_the_proposal() -> None:
-    acceptor = Acceptor(MemoryStore())
-    assert acceptor.handle(Commit(FOO, P.id, None)) == Noted(False, -1)
-    assert acceptor.handle(Commit(FOO, P.id, P)) == Noted(True, 0)
+    store = MemoryStore()
+    acceptor = Acceptor(store)
+    assert acceptor.handle(Commit(FOO, P.id, None)) == Noted()
+    assert store.summary("foo") == UNHEARD
+    assert acceptor.handle(Commit(FOO, P.id, P)) == Noted()
+    assert store.summary("foo") == Summary(0, 0, (0,))
     assert acceptor.handle(Read(FOO)) == Chosen(P, 0)
 
 
@@ -165,7 +168,7 @@ def test_r9_a_dropped_version_is_never_answered_as_if_it_were_new() -> None:
         instance = Instance("foo", ver)
         for request in (Read(instance), Prepare(instance, high), Accept(instance, high, Q)):
             assert acceptor.handle(request) == gone
-        assert acceptor.handle(Commit(instance, Q.id, Q)) == Noted(True, 4)
+        assert acceptor.handle(Commit(instance, Q.id, Q)) == Noted()
     assert acceptor.handle(Find("foo", 3)) == gone
     assert acceptor.handle(Find("foo", 4)) == Found(3, proposals[3], 4)
     assert store.below("foo", 3) is None

@@ -48,6 +48,8 @@ ME = b"m" * 16
 FOO = Instance("foo", 0)
 P = Proposal(ProposalId(ME, 1), b"p")
 VOTE = Vote(Ballot(2, ME), P)
+READ = Read(FOO)
+COMMIT = Commit(FOO, P.id, None)
 
 
 class GatedStore(MemoryStore):
@@ -169,10 +171,44 @@ async def test_what_was_told_to_be_chosen_is_passed_on_at_once_to_the_next_in_li
         assert await replies_to(next_in_line, 1) == [(0, [Told(0, P)])]
         await ask(reader, Read(FOO))
         assert await is_silent(reader)
-        assert await is_silent(writer)
         store.gate.set()
-        assert await replies_to(writer, 1) == [(0, [Noted(True, 0)])]
         assert await replies_to(reader, 1) == [(0, [Chosen(P, 0)])]
+
+
+async def test_r8_a_commit_is_answered_at_once_and_goes_to_disk_when_there_is_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "HINT_FLUSH_INTERVAL", 0.5)
+    store = GatedStore()
+    store.gate.set()
+    async with acceptor_on(store) as address, connected(address) as stream:
+        await ask(stream, Accept(FOO, *VOTE))
+        await replies_to(stream, 1)
+        flushes = store.flushes
+        await ask(stream, Commit(FOO, P.id, None))
+        assert await replies_to(stream, 1) == [(0, [Noted()])]
+        assert store.flushes == flushes
+        assert store.flushed < store.saved
+        with trio.fail_after(10):
+            while store.flushed < store.saved:  # noqa: ASYNC110 - nothing tells of it
+                await trio.sleep(0.01)
+        assert store.flushes == flushes + 1
+
+
+@pytest.mark.parametrize("frames", [[[COMMIT, READ]], [[COMMIT], [READ]], [[READ], [COMMIT]]])
+async def test_r1_what_arrives_with_a_commit_waits_as_ever(
+    frames: list[list[Request]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
+    store = GatedStore()
+    store.gate.set()
+    async with acceptor_on(store) as address, connected(address) as stream:
+        await ask(stream, Accept(FOO, *VOTE))
+        await replies_to(stream, 1)
+        store.gate.clear()
+        numbered = [wire.run(9 * at, wire.encode_requests(each)) for at, each in enumerate(frames)]
+        await stream.send_all(b"".join(numbered))
+        assert await is_silent(stream)
 
 
 async def test_r1_what_is_on_disk_is_told_at_once() -> None:

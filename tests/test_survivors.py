@@ -158,7 +158,7 @@ def test_r8_a_commit_marks_no_other_proposal_of_the_same_proposer() -> None:
     store = MemoryStore()
     acceptor = Acceptor(store)
     acceptor.handle(Accept(FOO, Ballot(1, ME), P))
-    assert acceptor.handle(Commit(FOO, ProposalId(ME, 2), None)) == Noted(False, 0)
+    assert acceptor.handle(Commit(FOO, ProposalId(ME, 2), None)) == Noted()
     assert store.register(FOO).chosen is None
 
 

@@ -100,7 +100,7 @@ replies: st.SearchStrategy[Reply] = (
     | st.builds(Refusal, ballots, votes, tops)
     | st.builds(Chosen, proposals, tops)
     | st.builds(Compacted, versions, proposals, tops)
-    | st.builds(Noted, st.booleans(), tops)
+    | st.just(Noted())
     | st.builds(Found, tops, votes | proposals, tops)
     | st.builds(Told, tops, st.none() | proposals)
     | st.builds(Page, st.lists(items, max_size=3).map(tuple), st.booleans())

@@ -232,7 +232,7 @@ class Acceptor:
         summary = stored = self._store.summary(key)
         changed: dict[int, Register] = {}
         if isinstance(request, Accept) and request.after is not None:
-            _, summary = self._learn(Instance(key, ver - 1), request.after, None, stored, changed)
+            summary = self._learn(Instance(key, ver - 1), request.after, None, stored, changed)
         reply: Reply
         if ver < summary.floor:
             reply = self._compacted(key)
@@ -252,10 +252,10 @@ class Acceptor:
     def _commit(self, commit: Commit) -> Noted:
         summary = stored = self._store.summary(commit.instance.key)
         changed: dict[int, Register] = {}
-        known, summary = self._learn(*commit, stored, changed)
+        summary = self._learn(*commit, stored, changed)
         if summary is not stored:
             self._store.save(commit.instance.key, summary, changed)
-        return Noted(known, summary.top)
+        return Noted()
 
     def _learn(
         self,
@@ -264,7 +264,7 @@ class Acceptor:
         proposal: Proposal | None,
         summary: Summary,
         changed: dict[int, Register],
-    ) -> tuple[bool, Summary]:
+    ) -> Summary:
         """Learn what is chosen, and drop what that makes too old (rules R8 and R9).
 
         Args:
@@ -275,11 +275,11 @@ class Acceptor:
             changed: takes the registers that are to be saved with the summary.
 
         Returns:
-            Whether it knows the proposal by now, and the new summary.
+            The new summary.
         """
         key, ver = instance
         if ver < summary.floor:
-            return True, summary
+            return summary
         _, voted, known = self._store.register(instance)
         chosen = summary.chosen
         at = bisect(chosen, ver)
@@ -287,18 +287,18 @@ class Acceptor:
             known = known or (voted and voted.proposal)
             if known is None or known.id != id_:
                 raise ProtocolError(f"another proposal is chosen for {key!r} version {ver}")
-            return True, summary
+            return summary
         its_own = voted is not None and voted.proposal.id == id_
         if not its_own and proposal is None:
             self._miss(key)
-            return False, summary
+            return summary
         chosen = chosen[:at] + (ver,) + chosen[at:]  # noqa: RUF005 - half the time of (*a, …)
         kept = chosen[-self._keep :]
         floor = kept[0] if len(chosen) > self._keep else summary.floor
         assert floor >= summary.floor, "the floor never sinks"
         if proposal is not None and not its_own and ver >= floor:
             changed[ver] = Register(chosen=proposal)
-        return True, Summary(max(summary.top, ver), floor, kept)
+        return Summary(max(summary.top, ver), floor, kept)
 
     def _compacted(self, key: str) -> Compacted:
         latest, proposal = self.known(key)

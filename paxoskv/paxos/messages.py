@@ -144,7 +144,7 @@ class Status(NamedTuple):
 
 Request: TypeAlias = Read | Prepare | Accept | Commit | Find | Scan | Status | Turn
 
-# --- Replies. Those about one key carry the acceptor's ``top`` of it, but for Told ----
+# --- Replies. Most of those about one key carry the acceptor's ``top`` of it ----------
 
 
 class Report(NamedTuple):
@@ -195,10 +195,7 @@ class Compacted(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """The answer to a :class:`Commit`: whether the acceptor knows the proposal by now."""
-
-    known: bool
-    top: int
+    """The answer to a :class:`Commit`: it has arrived, and may still be forgotten (rule R8)."""
 
 
 class Found(NamedTuple):

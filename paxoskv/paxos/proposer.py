@@ -25,6 +25,7 @@ from .messages import (
     Commit,
     Compacted,
     Instance,
+    Noted,
     Page,
     Prepare,
     Promise,
@@ -222,7 +223,7 @@ class Proposer:
         self, acceptor: AcceptorId, reply: Reply, again: bool = False
     ) -> Outcome[Decision] | None:
         """Take an acceptor's reply to the latest request."""
-        assert not isinstance(reply, (Told, Page, State)), "these show no top"
+        assert not isinstance(reply, (Noted, Told, Page, State)), "these show no top"
         if self._tops is not None:
             top = reply.top
             if isinstance(reply, Voted) and self._accept is not None and self._accept.append:

@@ -20,6 +20,7 @@ from .messages import (
     Find,
     Found,
     Instance,
+    Noted,
     Page,
     Proposal,
     Read,
@@ -157,7 +158,7 @@ class Finder(_Looking[Found]):
         self, acceptor: AcceptorId, reply: Reply, again: bool = False
     ) -> Outcome[Latest | Compacted | None] | None:
         """Take an acceptor's reply to the latest request."""
-        assert not isinstance(reply, (Told, Page, State)), "these show no top"
+        assert not isinstance(reply, (Noted, Told, Page, State)), "these show no top"
         if self._tops is not None:
             self._tops.hear(acceptor, reply.top)
         if self._finisher is not None:

@@ -71,7 +71,7 @@ def a_vote_without_a_look_at_the_promise(
 
 
 def a_compaction_that_forgets(self: Acceptor, key: str) -> Any:
-    return acceptor_module.Report(None, self.known(key).top)
+    return acceptor_module.Report(None, self._store.summary(key).top)
 
 
 BREAKS: list[tuple[str, Any, str, Callable[..., Any]]] = [

@@ -16,7 +16,7 @@ from paxoskv.paxos.operation import Done
 from paxoskv.paxos.proposer import Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
-from paxoskv.server import Host
+from paxoskv.server import Host, _Sender
 
 from . import disk
 from .seams import replaced
@@ -55,10 +55,10 @@ def _its_own_value_though_another_was_voted_for(right: Any) -> object:
     return lambda self, promises: None
 
 
-@_breaks(Host, "_send_durable")
+@_breaks(Host, "_send")
 def _the_word_before_the_disk(right: Any) -> object:
-    async def broken(self: Host, stream: trio.SocketStream, replies: bytearray) -> None:
-        await stream.send_all(replies)
+    async def broken(self: Host, sender: _Sender, replies: bytearray, rests: bool) -> None:
+        await sender.send(replies)
         await self._durable()
 
     return broken
@@ -126,10 +126,11 @@ def _compaction_that_forgets_its_floor(right: Any) -> object:
 
 @_breaks(Acceptor, "_commit")
 def _a_commit_that_goes_by_the_instance_alone(right: Any) -> object:
-    def broken(self: Acceptor, commit: Commit, summary: Summary, before: Register) -> Noted:
-        if before.voted is not None:
-            commit = commit._replace(id=before.voted.proposal.id)
-        noted: Noted = right(self, commit, summary, before)
+    def broken(self: Acceptor, commit: Commit) -> Noted:
+        voted = self._store.register(commit.instance).voted
+        if voted is not None:
+            commit = commit._replace(id=voted.proposal.id)
+        noted: Noted = right(self, commit)
         return noted
 
     return broken
