@@ -251,14 +251,12 @@ def test_two_proposals_at_one_ballot_end_only_the_operation_that_meets_them() ->
 
     with pytest.raises(ProtocolError, match="two proposals"):
         THREE.choose({A: vote(ME), B: vote(OTHER)})
-    known = {A: vote(ME).proposal, B: vote(OTHER).proposal}
+    known = [vote(ME).proposal, vote(OTHER).proposal]
     with pytest.raises(ProtocolError, match="two proposals"):
         THREE.chosen(known)
     with pytest.raises(ProtocolError, match="two proposals"):
         # The same id with two values.
-        THREE.chosen(
-            {A: vote(ME), B: vote(ME)._replace(proposal=Proposal(vote(ME).proposal.id, b"y"))}
-        )
+        THREE.chosen([vote(ME), vote(ME)._replace(proposal=Proposal(vote(ME).proposal.id, b"y"))])
 
 
 def test_a_version_pushed_to_the_highest_ballot_is_of_no_consequence_to_others() -> None:

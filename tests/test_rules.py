@@ -146,20 +146,20 @@ def test_quorums_of_every_size_intersect_as_they_must() -> None:
 def test_chosen_takes_a_quorum_at_one_ballot() -> None:
     quorums = Quorums(3)
     at_1, at_2 = Vote(ballot(1), P), Vote(ballot(2), P)
-    assert quorums.chosen({A: at_1, C: at_1}) == P
-    assert quorums.chosen({A: at_1}) is None
+    assert quorums.chosen([at_1, at_1]) == P
+    assert quorums.chosen([at_1]) is None
     # The same proposal at two ballots has no quorum at either.
-    assert quorums.chosen({A: at_1, B: at_2}) is None
+    assert quorums.chosen([at_1, at_2]) is None
 
 
 def test_chosen_at_ballot_0_takes_a_fast_quorum() -> None:
     fast = Vote(FAST, P)
-    assert Quorums(3).chosen({A: fast, B: fast}) is None
-    assert Quorums(3).chosen({A: fast, B: fast, C: fast}) == P
-    assert Quorums(4).chosen({A: fast, B: fast, C: fast}) == P
-    assert Quorums(5).chosen({A: fast, B: fast, C: fast}) is None
+    assert Quorums(3).chosen([fast, fast]) is None
+    assert Quorums(3).chosen([fast, fast, fast]) == P
+    assert Quorums(4).chosen([fast, fast, fast]) == P
+    assert Quorums(5).chosen([fast, fast, fast]) is None
     # Two proposals of the same value are two proposals.
-    assert Quorums(3).chosen({A: fast, B: fast, C: Vote(FAST, Proposal(Q.id, b"p"))}) is None
+    assert Quorums(3).chosen([fast, fast, Vote(FAST, Proposal(Q.id, b"p"))]) is None
 
 
 def test_r4_no_vote_in_the_quorum_leaves_the_choice_free() -> None:

@@ -256,7 +256,7 @@ class Proposer:
         quorum = self._quorums.quorum
         if len(self._replied) < quorum and len(self._votes) < quorum:
             return None
-        chosen = self._quorums.chosen(self._votes)
+        chosen = self._quorums.chosen(self._votes.values())
         if chosen is not None:
             self.commit = Commit(self.instance, chosen.id, None)
             return self._decide(chosen)

@@ -36,8 +36,10 @@ class Quorums:
         assert 2 * self.quorum > n
         assert 2 * self.fast_quorum + self.quorum > 2 * n
 
-    def chosen(self, sights: Mapping[AcceptorId, Sight]) -> Proposal | None:
+    def chosen(self, sights: Iterable[Sight]) -> Proposal | None:
         """The proposal that these sights show to be chosen, or None if they show none.
+
+        Each acceptor has one sight among them at most.
 
         A proposal is chosen when an acceptor knows that it is, or when it has the votes, at
         one ballot, of a quorum, or at ballot 0 of a fast quorum. Votes need not be of the
@@ -46,13 +48,15 @@ class Quorums:
         Raises:
             ProtocolError: two acceptors know different proposals to be chosen.
         """
-        seen = [*sights.values()]
-        if seen and isinstance(first := seen[0], Vote) and seen.count(first) == len(seen):
-            # Mostly all are alike, and then it is a matter of how many there are.
+        seen = [*sights]
+        if seen and seen.count(first := seen[0]) == len(seen):
+            # Mostly all are alike, and votes then a matter of how many there are.
+            if isinstance(first, Proposal):
+                return first
             return first.proposal if len(seen) >= self._needed(first.ballot) else None
         votes = [sight for sight in seen if isinstance(sight, Vote)]
-        if len(votes) < len(sights):
-            return _only([sight for sight in sights.values() if isinstance(sight, Proposal)])
+        if len(votes) < len(seen):
+            return _only([sight for sight in seen if isinstance(sight, Proposal)])
         # Whatever has the votes of a majority is among any n - quorum + 1 of all.
         for vote in votes[: len(votes) - self.quorum + 1]:
             ballot, id_ = vote.ballot, vote.proposal.id

@@ -107,7 +107,7 @@ class Reader(_Looking["Vote | None"]):
                 raise AssertionError(f"a reader never asks for a {type(reply).__name__}")
         if len(self._seen) < self._quorums.quorum:
             return None
-        votes = {each: vote for each, vote in self._seen.items() if vote is not None}
+        votes = [vote for vote in self._seen.values() if vote is not None]
         chosen = self._quorums.chosen(votes)
         if chosen is not None or len(self._seen) - len(votes) >= self._quorums.quorum:
             return Done(chosen)
@@ -172,22 +172,19 @@ class Finder(_Looking[Found]):
 
     def _judge(self) -> Outcome[Latest | Compacted | None] | None:
         """A quorum has replied: only the highest version that it shows counts."""
-        self._highest = max([found.ver for found in self._seen.values()])
-        if self._highest == NO_TOP:
+        seen = self._seen.values()
+        self._highest = highest = max([ver for ver, _, _ in seen])
+        if highest == NO_TOP:
             return Done(None)
-        sights = {
-            acceptor: found.sight
-            for acceptor, found in self._seen.items()
-            if found.ver == self._highest and found.sight is not None
-        }
+        sights = [sight for ver, sight, _ in seen if ver == highest and sight is not None]
         chosen = self._quorums.chosen(sights)
         if chosen is not None:
-            return Done(Latest(self._highest, chosen))
-        votes = [sight for sight in sights.values() if isinstance(sight, Vote) and not sight.append]
+            return Done(Latest(highest, chosen))
+        votes = [sight for sight in sights if isinstance(sight, Vote) and not sight.append]
         if self._tops is not None and votes:
             self._leftover = max(votes, key=lambda vote: vote.ballot).proposal
         elif len(self._seen) - len(sights) >= self._quorums.quorum:
-            return self._look(below=self._highest)
+            return self._look(below=highest)
         return self._hesitate()
 
     def _finished(self, decision: Decision) -> Outcome[Latest | Compacted | None]:

@@ -348,8 +348,8 @@ BREAKS: Final = (
         "R4",
         "A vote for each of two proposals passes for two votes for the first.",
         "paxos/quorums.py",
-        " and seen.count(first) == len(seen):",
-        ":",
+        "seen.count(first := seen[0]) == len(seen):",
+        "(first := seen[0]):",
         PURE,
     ),
     Break(
@@ -440,10 +440,9 @@ BREAKS: Final = (
         "R6",
         "A get returns what was written before, for the newest commit has not arrived yet.",
         "paxos/reader.py",
-        "self._highest = max([found.ver for found in self._seen.values()])",
-        "seen = self._seen.values()\n"
-        "        known = [each.ver for each in seen if isinstance(each.sight, Proposal)]\n"
-        "        self._highest = max(known or [each.ver for each in seen])",
+        "self._highest = highest = max([ver for ver, _, _ in seen])",
+        "known = [ver for ver, sight, _ in seen if isinstance(sight, Proposal)]\n"
+        "        self._highest = highest = max(known or [ver for ver, _, _ in seen])",
         PURE,
     ),
     Break(
@@ -451,8 +450,8 @@ BREAKS: Final = (
         "R6",
         "The value of a lower version is returned, and remembered, as that of the highest.",
         "paxos/reader.py",
-        "if found.ver == self._highest and found.sight is not None",
-        "if found.sight is not None",
+        "for ver, sight, _ in seen if ver == highest and sight is not None]",
+        "for _, sight, _ in seen if sight is not None]",
         PURE,
     ),
     Break(
@@ -487,10 +486,10 @@ BREAKS: Final = (
         "R6",
         "What was deleted is back.",
         "paxos/reader.py",
-        "        if chosen is not None:\n            return Done(Latest(self._highest, chosen))\n",
+        "        if chosen is not None:\n            return Done(Latest(highest, chosen))\n",
         "        if chosen is not None and chosen.value is None:\n"
         "            return self._look(below=self._highest)\n"
-        "        if chosen is not None:\n            return Done(Latest(self._highest, chosen))\n",
+        "        if chosen is not None:\n            return Done(Latest(highest, chosen))\n",
         PURE,
     ),
     Break(
@@ -571,8 +570,8 @@ BREAKS: Final = (
         "R7",
         "A late commit of an old version makes puts go below a newer one.",
         "paxos/acceptor.py",
-        "return True, Summary(max(summary.top, ver), floor, kept)",
-        "return True, Summary(ver, floor, kept)",
+        "return Summary(max(summary.top, ver), floor, kept)",
+        "return Summary(ver, floor, kept)",
         PURE,
     ),
     Break(
@@ -681,12 +680,12 @@ BREAKS: Final = (
         """\
             if known is None or known.id != id_:
                 raise ProtocolError(f"another proposal is chosen for {key!r} version {ver}")
-            return True, summary
+            return summary
 """,
         "            if (known is None or known.id != id_) and proposal is not None:\n"
         "                changed[ver] = Register(chosen=proposal)\n"
         "                self._store.save(key, summary, changed)\n"
-        "            return True, summary\n",
+        "            return summary\n",
         PURE,
     ),
     Break(
@@ -1210,8 +1209,10 @@ BREAKS: Final = (
         "R3",
         "Who has the turn takes a mere vote for what is chosen, and writes on top of it.",
         "paxos/acceptor.py",
-        "        if not summary.chosen:\n            return Found(NO_TOP, None, summary.top)\n",
-        "        if True:\n            return self._find(key, summary.top + 1)  # type: ignore\n",
+        "        if not summary.chosen:\n            return Told(NO_TOP, None)\n",
+        "        voted = self._store.register(Instance(key, summary.top)).voted\n"
+        "        if voted is not None:\n            return Told(summary.top, voted.proposal)\n"
+        "        if not summary.chosen:\n            return Told(NO_TOP, None)\n",
         LINES,
     ),
     Break(
