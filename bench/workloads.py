@@ -68,8 +68,8 @@ class Scale:
     callers: tuple[int, ...] = (1, 8, 64, 256)
     processes: tuple[int, ...] = (4,)
     proposers: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    outage: float = 5.0
-    outages: int = 2
+    outage: float = 4.0
+    outages: int = 5
     keys: tuple[int, ...] = (1_000, 10_000, 30_000)
     sizes: tuple[int, ...] = (10, 1_000, 100_000, 1_048_576)
     members: tuple[int, ...] = (3, 5, 7)

@@ -237,8 +237,3 @@ AWAY: Final = 3.0
 
 CATCH_UP_INTERVAL: Final = 600.0
 """How often it goes through all keys, whatever it knows of."""
-
-# --- Status ----------------------------------------------------------------------
-
-STATUS_TIMEOUT: Final = 3.0
-"""How long ``paxoskv status`` waits for an acceptor, unless told otherwise."""
