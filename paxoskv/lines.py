@@ -74,6 +74,7 @@ class Place:
             with trio.move_on_at(line.until):
                 await self.given.wait()
             if not self.given.is_set():
+                assert line.waiting[0] is self, "whoever was before has left or been given it"
                 line.next()  # who had the turn has gone, or takes too long
             awaited = True
         finally:
