@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ import trio
 import paxoskv
 from bench.cluster import free_addresses
 from paxoskv import Entry, open_kv, open_local_cluster
+from paxoskv.cluster import Cluster
 from paxoskv.identity import Address, Identity, new_cluster
 from paxoskv.server import listen, serve
 from paxoskv.status import cluster_status
@@ -181,4 +183,16 @@ async def test_r12_greetings_of_ever_new_clusters_grow_nothing() -> None:
                 await kv.get("foo")
             assert len(kv._client._cluster._candidates) <= 3
             assert trio.lowlevel.current_statistics().tasks_living < 200
+        nursery.cancel_scope.cancel()
+
+
+async def test_r10_all_acceptors_of_a_cluster_name_the_same_members() -> None:
+    addresses = [Address("127.0.0.1", port) for port in (1, 2, 3)]
+    one, other = new_cluster(addresses)[0], new_cluster(addresses)[1]
+    async with trio.open_nursery() as nursery:
+        cluster = Cluster(addresses, nursery, Random(1), lambda: None)
+        first, second, _ = cluster.members()
+        assert cluster._welcome(first, one)
+        with pytest.raises(paxoskv.WrongCluster, match="other members"):
+            cluster._welcome(second, other._replace(cluster=one.cluster))
         nursery.cancel_scope.cancel()

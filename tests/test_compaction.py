@@ -9,6 +9,7 @@ from paxoskv.limits import MAX_MISSED_KEYS
 from paxoskv.paxos.acceptor import UNHEARD, Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
     FAST,
+    NO_TOP,
     Accept,
     Ballot,
     Chosen,
@@ -19,13 +20,16 @@ from paxoskv.paxos.messages import (
     Instance,
     Noted,
     Prepare,
+    Promise,
     Proposal,
     ProposalId,
     Read,
+    Reply,
     Scan,
     Vote,
+    Voted,
 )
-from paxoskv.paxos.operation import Latest
+from paxoskv.paxos.operation import Done, Latest
 from paxoskv.paxos.proposer import Ballots, Proposer
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
@@ -100,6 +104,32 @@ def test_r8_a_commit_never_marks_a_vote_with_another_id(other: Proposal) -> None
     assert list(acceptor.missed) == ["foo"]
     assert acceptor.handle(Commit(FOO, other.id, other)) == Noted()
     assert store.register(FOO) == Register(chosen=other)
+
+
+def test_r8_a_commit_marks_no_other_proposal_of_the_same_proposer() -> None:
+    store = MemoryStore()
+    acceptor = Acceptor(store)
+    acceptor.handle(Accept(FOO, Ballot(1, ME), P))
+    assert acceptor.handle(Commit(FOO, ProposalId(ME, 2), None)) == Noted()
+    assert store.register(FOO).chosen is None
+
+
+def test_r8_nothing_is_told_to_be_chosen_before_a_quorum_has_voted() -> None:
+    ballots = Ballots(ME)
+    own = ballots.proposal(b"x")
+    proposer = Proposer(FOO, own, Quorums(3), ballots)
+    steps: list[tuple[bytes, Reply]] = [
+        (b"A", Promise(None, NO_TOP)),
+        (b"B", Promise(None, NO_TOP)),
+        (b"A", Voted(0)),
+    ]
+    proposer.ask()
+    for acceptor, reply in steps:
+        assert proposer.commit is None
+        proposer.receive(acceptor, reply)
+    assert proposer.commit is None
+    assert proposer.receive(b"B", Voted(0)) == Done(own)
+    assert proposer.commit == Commit(FOO, own.id, None)
 
 
 def test_r8_a_commit_without_a_vote_needs_the_proposal() -> None:

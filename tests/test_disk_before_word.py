@@ -38,7 +38,7 @@ from paxoskv.paxos.messages import (
     Vote,
     Voted,
 )
-from paxoskv.server import listen, serve
+from paxoskv.server import Host, listen, serve
 from paxoskv.storage.memory import MemoryStore
 from paxoskv.tasks import unwrapped
 
@@ -304,3 +304,46 @@ async def test_a_damaged_store_ends_the_acceptor() -> None:
         async with acceptor_on(store) as address, connected(address) as stream:
             await ask(stream, Accept(FOO, *VOTE))
             await trio.sleep(5)
+
+
+class SlowStore(MemoryStore):
+    """A store whose flushes wait, each for the test to let it go on."""
+
+    __slots__ = ("flushed", "gate", "saved")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saved = self.flushed = 0
+        self.gate = threading.Semaphore(0)
+
+    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+        super().save(key, summary, registers)
+        self.saved += 1
+
+    def flush(self) -> None:
+        saved = self.saved
+        assert self.gate.acquire(timeout=20)
+        self.flushed = saved
+
+
+async def test_r1_a_flush_that_had_begun_before_is_not_enough() -> None:
+    store = SlowStore()
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], store)
+    told: list[int] = []
+
+    async def vote(ver: int) -> None:
+        await host.answer([Accept(Instance("foo", ver), Ballot(1, ME), P)])
+        told.append(ver)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(vote, 0)
+            await trio.sleep(0.05)
+            nursery.start_soon(vote, 1)  # saved while a flush is under way
+            await trio.sleep(0.05)
+            store.gate.release()
+            await trio.sleep(0.1)
+            first = list(told)
+            store.gate.release()
+    assert first == [0]
+    assert told == [0, 1]

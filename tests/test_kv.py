@@ -17,11 +17,12 @@ from trio.testing import wait_all_tasks_blocked
 import paxoskv
 from paxoskv import Entry, open_kv, open_local_cluster
 from paxoskv import link as link_module
-from paxoskv.identity import new_cluster, parse_address
+from paxoskv.client import Client
+from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import DEFAULT_KEEP, MAX_KEY_BYTES, MAX_OPEN_ROUNDS, MAX_VALUE_BYTES
 from paxoskv.link import Batch, Exchange
 from paxoskv.paxos.acceptor import Register, Summary
-from paxoskv.paxos.messages import Accept, Ballot, Prepare, Proposal, ProposalId, Vote
+from paxoskv.paxos.messages import FAST, Accept, Ballot, Prepare, Proposal, ProposalId, Vote
 from paxoskv.paxos.proposer import Proposer
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
@@ -600,3 +601,12 @@ async def test_opening_in_a_scope_that_is_cancelled_never_hangs() -> None:
                 scope.cancel()
                 await use()
             assert scope.cancelled_caught
+
+
+async def test_r5_no_two_calls_of_a_client_share_a_ballot_or_a_proposal() -> None:
+    async with trio.open_nursery() as nursery:
+        client = Client((Address("127.0.0.1", 1),), 1.0, Random(1), nursery)
+        nursery.cancel_scope.cancel()
+    calls = [client._ballots() for _ in range(10)]
+    assert len({call.above(FAST) for call in calls}) == 10
+    assert len({call.proposal(b"x").id for call in calls}) == 10

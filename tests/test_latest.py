@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from paxoskv.errors import ProtocolError
-from paxoskv.limits import MAX_REMEMBERED_BYTES, MIB
+from paxoskv.limits import MAX_PAGE_BYTES, MAX_REMEMBERED_BYTES, MIB
 from paxoskv.paxos.acceptor import Acceptor, Register
 from paxoskv.paxos.appender import Appender
 from paxoskv.paxos.messages import (
     NO_TOP,
     Accept,
     Ballot,
+    Commit,
     Compacted,
     Find,
     Found,
@@ -242,6 +243,22 @@ def test_r7_a_version_dropped_before_anything_was_proposed_shows_where_to_go_on(
     assert appender.maybe is None
 
 
+def test_r6_where_nothing_is_chosen_at_the_top_the_look_up_goes_on_below() -> None:
+    finder = Finder("foo", THREE, Ballots(ME))
+    assert finder.ask() == Find("foo", 2**53)
+    left = Vote(Ballot(1, OTHER), Proposal(ProposalId(OTHER, 2), b"left behind"))
+    assert finder.receive(A, Found(0, KNOWN, 0)) is None
+    assert isinstance(finder.receive(C, Found(1, left, 1)), Pause)
+    prepare = finder.ask()
+    assert isinstance(prepare, Prepare)
+    assert prepare.instance == Instance("foo", 1)
+    # C is away by now, and a quorum without its vote promises: version 1 was never chosen.
+    assert finder.receive(A, Promise(None, 0)) is None
+    assert finder.receive(B, Promise(None, 0)) == Find("foo", 1)
+    assert finder.receive(A, Found(0, KNOWN, 0)) is None
+    assert finder.receive(B, Found(0, KNOWN, 0)) == Done(Latest(0, KNOWN))
+
+
 # --- what acceptors that keep the rules never say ---------------------------------------------
 
 
@@ -373,3 +390,15 @@ def test_r12_a_client_remembers_a_bounded_amount() -> None:
     # A lower version that turns up late does not count.
     remembered.learn("key 99", Latest(4, KNOWN))
     assert remembered.get("key 99") == Latest(5, proposal)
+
+
+def test_r12_a_page_is_cut_at_a_size() -> None:
+    acceptor = Acceptor(MemoryStore())
+    value = bytes(MAX_PAGE_BYTES // 4)
+    for number in range(20):
+        proposal = Proposal(ProposalId(ME, number + 1), value)
+        acceptor.handle(Commit(Instance(f"key {number:02}", 0), proposal.id, proposal))
+    page = acceptor.handle(Scan("", ""))
+    assert isinstance(page, Page)
+    assert page.more
+    assert 1 <= len(page.items) <= 4

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paxoskv.errors import DirectoryError, StoreDamaged, StoreError
-from paxoskv.identity import Identity
+from paxoskv.identity import Address, Identity, new_cluster
 from paxoskv.paxos.acceptor import BLANK, UNHEARD, Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
     END,
@@ -295,6 +295,16 @@ class Rocks:
         return getattr(self._rocks, name)
 
 
+def test_r1_only_a_flush_makes_a_promise_durable(on_disk: DiskStore) -> None:
+    acceptor = Acceptor(on_disk)
+    acceptor.handle(Prepare(Instance("foo", 0), BALLOT))
+    assert dirty(on_disk)
+    on_disk.flush()
+    assert not dirty(on_disk)
+    acceptor.handle(Prepare(Instance("foo", 0), Ballot(4, b"x" * 16)))
+    assert dirty(on_disk)
+
+
 def test_r1_what_is_saved_during_a_flush_stays_dirty(on_disk: DiskStore) -> None:
     rocks = on_disk._db
     flushing, go_on = threading.Event(), threading.Event()
@@ -404,6 +414,16 @@ def test_r10_the_store_of_another_version_is_refused(
     monkeypatch.setattr(disk, "FORMAT", disk.FORMAT + 1)
     with pytest.raises(DirectoryError, match="another version"):
         DiskStore(path, IDENTITY)
+
+
+def test_r10_the_store_of_an_acceptor_with_other_members_is_refused(tmp_path: Path) -> None:
+    identity = new_cluster([Address("127.0.0.1", port) for port in (1, 2, 3)])[0]
+    DiskStore.create(tmp_path / "store", identity)
+    fewer = identity._replace(members=identity.members[:2])
+    with pytest.raises(DirectoryError, match="of other members"):
+        DiskStore(tmp_path / "store", fewer)
+    moved = [member._replace(address=Address("127.0.0.1", 4)) for member in identity.members]
+    DiskStore(tmp_path / "store", identity._replace(members=tuple(moved))).close()
 
 
 def test_r10_a_store_in_use_is_refused(path: Path, on_disk: DiskStore) -> None:
@@ -668,6 +688,33 @@ def test_what_is_being_written_is_seen_though_it_is_not_remembered(
             go_on.set()
             thread.join()
             store._db = rocks
+
+
+class FailingRocks:
+    """RocksDB, of which every batch fails."""
+
+    def __init__(self, rocks: object) -> None:
+        self._rocks = rocks
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._rocks, name)
+
+    def write(self, batch: object) -> None:
+        raise Exception("IO error: No space left on device")  # noqa: TRY002 - as it does
+
+
+def test_r9_nothing_is_dropped_without_its_floor(on_disk: DiskStore) -> None:
+    acceptor = Acceptor(on_disk, keep=1)
+    older, newer = proposal(1), proposal(2)
+    acceptor.handle(Commit(Instance("foo", 0), older.id, older))
+    on_disk.flush()
+    on_disk._db = FailingRocks(on_disk._db)  # type: ignore[assignment]
+    acceptor.handle(Commit(Instance("foo", 1), newer.id, newer))
+    with pytest.raises(StoreError, match="No space left"):
+        on_disk.flush()
+    on_disk.reload()
+    assert on_disk.summary("foo") == Summary(0, 0, (0,))
+    assert on_disk.register(Instance("foo", 0)) == Register(chosen=older)
 
 
 def test_r9_what_was_dropped_is_gone_before_it_is_written(path: Path) -> None:

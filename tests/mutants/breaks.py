@@ -37,21 +37,19 @@ LINES: Final = "tests/test_lines.py"
 COMMITS: Final = "tests/test_commits.py"
 STREAM: Final = "tests/test_stream.py"
 CALLED: Final = "tests/test_calls_end.py"
-GAPS: Final = "tests/test_survivors.py"
-WORD: Final = f"tests/test_disk_before_word.py {GAPS} -k r1"
+WORD: Final = "tests/test_disk_before_word.py -k r1"
 STORE: Final = (
-    f"tests/test_storage.py {GAPS} "
-    "-k 'r1_only or r1_what_is or r1_the_fl or r1_after or r9 or dropped'"
+    "tests/test_storage.py -k 'r1_only or r1_what_is or r1_the_fl or r1_after or r9 or dropped'"
 )
 DAMAGE: Final = "tests/test_storage.py -k wrong_length"
-IDENTITY: Final = f"{GAPS} tests/test_storage.py tests/test_directory.py -k r10"
+IDENTITY: Final = "tests/test_storage.py tests/test_directory.py -k r10"
 CALLS: Final = "tests/test_latest_calls.py -k 'not r6 and not scan'"
 CLIENT: Final = "tests/test_kv.py -k 'r11 or r12'"
-CLUSTER: Final = f"tests/test_cluster.py tests/test_kv.py {GAPS} -k 'r10 or stranger'"
+CLUSTER: Final = "tests/test_cluster.py tests/test_kv.py -k 'r10 or stranger'"
 LINK: Final = "tests/test_link.py tests/test_stream.py -k 'r7 or r12 or request or sent_again'"
 SERVER: Final = "tests/test_server.py -k r12"
 WIRE: Final = "tests/test_wire.py"
-AWAY: Final = f"{GAPS} tests/test_durability.py -k learns"
+AWAY: Final = "tests/test_catchup.py tests/test_durability.py -k learns"
 
 BREAKS: Final = (
     # --- R1: disk before word -----------------------------------------------------------
@@ -396,7 +394,7 @@ BREAKS: Final = (
         "client.py",
         "return Ballots(self._ids.new())",
         'return Ballots(id(self).to_bytes(16, "big"))',
-        GAPS,
+        "tests/test_kv.py -k r5",
     ),
     Break(
         "the-same-id-after-a-restart",
@@ -479,7 +477,7 @@ BREAKS: Final = (
         "paxos/reader.py",
         "            case None:\n                return self._look(below=self._highest)\n",
         "            case None:\n                return Done(None)\n",
-        GAPS,
+        PURE,
     ),
     Break(
         "a-get-falls-below-a-tombstone",
@@ -670,7 +668,7 @@ BREAKS: Final = (
         "paxos/acceptor.py",
         "its_own = voted is not None and voted.proposal.id == id_",
         "its_own = voted is not None and voted.proposal.id.proposer == id_.proposer",
-        GAPS,
+        PURE,
     ),
     Break(
         "a-commit-replaces-what-is-chosen",
@@ -696,7 +694,7 @@ BREAKS: Final = (
         "        self._accept = Accept(self.instance, self._ballot, proposal, append)\n",
         "        self._accept = Accept(self.instance, self._ballot, proposal, append)\n"
         "        self.commit = Commit(self.instance, proposal.id, None)\n",
-        GAPS,
+        PURE,
     ),
     Break(
         "what-it-missed-is-forgotten",
@@ -973,7 +971,7 @@ BREAKS: Final = (
         "paxos/acceptor.py",
         "if len(items) == MAX_PAGE_KEYS or size >= MAX_PAGE_BYTES:",
         "if len(items) == MAX_PAGE_KEYS:",
-        GAPS,
+        PURE,
     ),
     Break(
         "any-number-of-connections",
