@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -52,8 +52,8 @@ def nothing_obliges(self: Quorums, promises: Mapping[AcceptorId, Vote | None]) -
     return None
 
 
-def the_first_vote_is_believed(self: Quorums, sights: Mapping[AcceptorId, Sight]) -> Any:
-    for sight in sights.values():
+def the_first_vote_is_believed(self: Quorums, sights: Iterable[Sight]) -> Any:
+    for sight in sights:
         return sight if isinstance(sight, Proposal) else sight.proposal
     return None
 
