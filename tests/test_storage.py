@@ -745,9 +745,11 @@ def test_r2_a_promise_above_all_versions_is_found_again(path: Path) -> None:
 
 
 def test_r12_a_summary_that_grows_counts(on_disk: DiskStore) -> None:
+    empty = on_disk._recent._size
     for ver in range(1000):
         on_disk.save("k", Summary(ver, 0, tuple(range(ver))), {})
     assert on_disk._of("k").size > 1000 * 32
+    assert on_disk._recent._size - empty > 1000 * 32, "and makes others go the sooner"
 
 
 def test_of_many_versions_of_a_key_few_are_in_memory_once_they_are_written(
