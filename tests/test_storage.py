@@ -295,6 +295,11 @@ class Rocks:
         return getattr(self._rocks, name)
 
 
+def fail(*_: object, **__: object) -> None:
+    """In place of a method of RocksDB."""
+    raise Exception("IO error: Input/output error: While fdatasync")  # noqa: TRY002 - as it does
+
+
 def test_r1_only_a_flush_makes_a_promise_durable(on_disk: DiskStore) -> None:
     acceptor = Acceptor(on_disk)
     acceptor.handle(Prepare(Instance("foo", 0), BALLOT))
@@ -342,9 +347,6 @@ def test_r1_the_flush_syncs(on_disk: DiskStore) -> None:
 def test_r1_after_a_failure_nothing_is_answered_until_it_reloads(
     on_disk: DiskStore, method: str
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise Exception("IO error: Input/output error: While fdatasync")  # noqa: TRY002 - as it does
-
     put(on_disk, 0)
     on_disk.flush()
     put(on_disk, 1)
@@ -692,27 +694,14 @@ def test_what_is_being_written_is_seen_though_it_is_not_remembered(
             store._db = rocks
 
 
-class FailingRocks:
-    """RocksDB, of which every batch fails."""
-
-    def __init__(self, rocks: object) -> None:
-        self._rocks = rocks
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._rocks, name)
-
-    def write(self, batch: object) -> None:
-        raise Exception("IO error: No space left on device")  # noqa: TRY002 - as it does
-
-
 def test_r9_nothing_is_dropped_without_its_floor(on_disk: DiskStore) -> None:
     acceptor = Acceptor(on_disk, keep=1)
     older, newer = proposal(1), proposal(2)
     acceptor.handle(Commit(Instance("foo", 0), older.id, older))
     on_disk.flush()
-    on_disk._db = FailingRocks(on_disk._db)  # type: ignore[assignment]
+    on_disk._db = Rocks(on_disk._db, write=fail)  # type: ignore[assignment]
     acceptor.handle(Commit(Instance("foo", 1), newer.id, newer))
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(StoreError, match="Input/output error"):
         on_disk.flush()
     on_disk.reload()
     assert on_disk.summary("foo") == Summary(0, 0, (0,))
