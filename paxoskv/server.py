@@ -1,8 +1,9 @@
 """One acceptor as a trio TCP server.
 
-Each connection is one task: it reads what has arrived, answers it in order, and sends
-the replies; while a client does not take its replies, nothing more is read from it. So
-a connection costs a bounded amount of memory, and none can hold up another.
+Each connection has a task that reads what has arrived, answers it in order, and sends
+the replies, and one for each turn that it waits for, up to a limit; while a client does not
+take its replies, nothing more is read from it. So a connection costs a bounded amount of
+memory, and none can hold up another.
 
 Rule R1, disk before word: what all connections have saved goes to disk in one flush, and
 no reply leaves before what it may rest on is there. See :meth:`Host.answer`. Two kinds rest
@@ -26,6 +27,7 @@ from .limits import (
     HINT_FLUSH_INTERVAL,
     MAX_BATCH_BYTES,
     MAX_CONNECTIONS,
+    MAX_TURNS_AWAITED,
     MAX_UNFINISHED_BYTES,
     MEND_PAUSE,
     QUICK_FLUSH,
@@ -166,7 +168,7 @@ class Host:
         return replies
 
     def _reply(self, request: Request) -> Reply:
-        """The reply to a request, which may leave once it is durable."""
+        """The reply to a request, which may leave once what it rests on is durable."""
         if self._mending.is_set():
             raise StoreError(self._failure)
         try:
@@ -197,7 +199,11 @@ class Host:
         return key if key in self._lines and self.acceptor.known(key).ver < ver else ""
 
     async def _durable(self) -> None:
-        """Wait until all that is saved by now is on disk. One flush serves all who wait."""
+        """Wait until all that is saved by now is on disk. One flush serves all who wait.
+
+        Between the making of replies and this nothing may be awaited: a failure in between
+        would not be noticed, after which the store has forgotten what they rest on.
+        """
         failures, saved = self._failures, self._store.saved
         while self._failures == failures and self._store.flushed < saved:
             if self._flushing:
@@ -237,6 +243,8 @@ class Host:
         """Flush now and then what was saved and nobody waits for, until cancelled."""
         while True:
             await trio.sleep(HINT_FLUSH_INTERVAL)
+            if self._mending.is_set():
+                continue  # nothing can be flushed, and a try would be in the way
             with suppress(StoreError):  # which has been seen to already
                 await self._durable()
 
@@ -338,14 +346,13 @@ class Host:
                 first, requests = decode_requests(payload)
                 # Who asks for a turn asks for nothing else: then the answer may take a while.
                 if len(requests) == 1 and isinstance(turn := requests[0], Turn):
-                    place = self._lines.enter(turn.key)
-                    if place is None:
-                        await self._give_turn(sender, first, turn)
-                    else:
+                    room = len(nursery.child_tasks) < MAX_TURNS_AWAITED
+                    place = self._lines.enter(turn.key) if room else None
+                    if place is not None:
                         nursery.start_soon(self._give_turn, sender, first, turn, place)
-                    continue
-                # Commits alone are hints: they can wait for a flush that others need (rule R8).
-                rests = rests or not all(isinstance(each, Commit) for each in requests)
+                        continue
+                # The answers to these rest on nothing here: see `Noted` and `Told`.
+                rests = rests or not all(isinstance(each, Commit | Turn) for each in requests)
                 for reply_frame in self._answer(first, requests):
                     replies += reply_frame
                     if len(replies) >= MAX_BATCH_BYTES:
@@ -354,12 +361,9 @@ class Host:
             if replies:
                 await self._send(sender, replies, rests)
 
-    async def _give_turn(
-        self, sender: _Sender, first: int, turn: Turn, place: Place | None = None
-    ) -> None:
-        """Answer who asked for a turn, once it comes, and then at once: see :class:`Told`."""
-        if place is not None:
-            await place.wait()
+    async def _give_turn(self, sender: _Sender, first: int, turn: Turn, place: Place) -> None:
+        """Answer who waits in line once the turn comes, and then at once: see `Told`."""
+        await place.wait()
         await sender.send(run(first, encode_replies([self._reply(turn)])))
 
     def _feed(self, buffer: FrameBuffer, data: bytes | bytearray) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -16,7 +16,7 @@ import trio
 
 from .._version import __version__
 from ..catchup import catch_up
-from ..errors import DirectoryError
+from ..errors import DirectoryError, StoreError
 from ..identity import Address
 from ..limits import DEFAULT_KEEP, MAX_KEEP
 from ..server import Host, Store, listen
@@ -107,6 +107,8 @@ async def _serve(directory: Directory, address: Address, memory: bool, keep: int
                 async for _ in signals:
                     nursery.cancel_scope.cancel()
                     break
+            with suppress(StoreError):  # what is left are hints (rule R8): nobody relies on them
+                store.flush()
 
 
 @contextmanager
