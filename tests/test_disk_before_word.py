@@ -347,3 +347,52 @@ async def test_r1_a_flush_that_had_begun_before_is_not_enough() -> None:
             store.gate.release()
     assert first == [0]
     assert told == [0, 1]
+
+
+async def test_hints_are_not_flushed_while_the_store_is_mended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flush that is bound to fail would be in the way of the mending, again and again."""
+    monkeypatch.setattr(server, "HINT_FLUSH_INTERVAL", 0.01)
+    monkeypatch.setattr(server, "MEND_PAUSE", 0.2)
+    store = GatedStore()
+    store.gate.set()
+    async with acceptor_on(store) as address, connected(address) as stream:
+        await ask(stream, Accept(FOO, *VOTE))
+        await replies_to(stream, 1)
+        store.problem = StoreError("no room")
+        flushes = store.flushes
+        await ask(stream, Commit(FOO, P.id, None))
+        await trio.sleep(0.15)
+        assert store.flushes == flushes + 1
+        store.problem = None
+
+
+async def test_r1_the_second_part_of_a_long_answer_waits_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another connection has saved something while the first part was on its way."""
+    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
+    large = VOTE._replace(proposal=Proposal(P.id, b"x" * 1_000_000))
+    store = GatedStore()
+    store.gate.set()
+    async with (
+        acceptor_on(store) as address,
+        connected(address) as writer,
+        connected(address) as reader,
+    ):
+        await ask(writer, Accept(FOO, *large))
+        await replies_to(writer, 1)
+        await ask(reader, *[READ] * 12, Read(Instance("bar", 0)))
+        await trio.sleep(0.05)  # now it is blocked in the first parts
+        store.gate.clear()
+        bar = Accept(Instance("bar", 0), *VOTE)
+        await ask(writer, bar)
+        await wait_all_tasks_blocked(0.01)
+        buffer, shown = wire.FrameBuffer(), 0
+        with trio.move_on_after(0.5):
+            while True:
+                for payload in buffer.feed(await reader.receive_some()):
+                    shown += len(wire.decode_replies(payload)[1])
+        assert shown < 13, "the vote for the last is not on disk"
+        store.gate.set()

@@ -8,7 +8,7 @@ import resource
 import shutil
 import signal
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
@@ -243,6 +243,20 @@ async def alone(acceptor: Acceptor) -> dict[str, Entry]:
                 known[key] = to_entry(instance, chosen)
         store.close()
     return known
+
+
+async def test_r8_sigterm_loses_no_commit_that_has_arrived() -> None:
+    async with acceptor_processes(3) as acceptors:
+        async with open_kv([acceptor.address for acceptor in acceptors]) as kv:
+            for number in range(20):
+                await kv.put(f"key {number}", number)
+        for acceptor in acceptors:
+            await acceptor.end()
+        for acceptor in acceptors:
+            with hold_directory(acceptor.directory) as directory:
+                with closing(directory.open_store()) as store:
+                    known = [store.summary(f"key {number}").chosen for number in range(20)]
+                assert known == [(0,)] * 20
 
 
 async def test_an_acceptor_that_was_stopped_learns_what_it_missed() -> None:

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import pytest
 import trio
@@ -14,7 +15,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from paxoskv import Entry, open_kv, open_local_cluster, server, wire
 from paxoskv.errors import StoreError
 from paxoskv.identity import Address, new_cluster, parse_address
-from paxoskv.limits import CONTENDED, MAX_CONTENDED_KEYS, MAX_IN_LINE, MAX_LINES, TURN_TIME
+from paxoskv.limits import (
+    CONTENDED,
+    MAX_CONTENDED_KEYS,
+    MAX_IN_LINE,
+    MAX_LINES,
+    MAX_TURNS_AWAITED,
+    TURN_TIME,
+)
 from paxoskv.lines import Lines
 from paxoskv.paxos.acceptor import Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
@@ -37,6 +45,8 @@ from paxoskv.paxos.messages import (
 from paxoskv.remembered import Contended
 from paxoskv.server import Host
 from paxoskv.storage.memory import MemoryStore
+
+ANYWHERE = Address("127.0.0.1", 0)
 
 
 async def enter(lines: Lines, name: str, order: list[str]) -> None:
@@ -375,3 +385,58 @@ async def test_r1_a_flush_fails_for_both_who_wait_on_one_connection(
         async with open_kv([str(address)]) as kv:
             assert await kv.put("foo", 1) == Entry("foo", 0, 1), "it serves again"
         nursery.cancel_scope.cancel()
+
+
+async def read_replies(stream: trio.SocketStream) -> None:
+    buffer = wire.FrameBuffer()
+    while data := await stream.receive_some():
+        for payload in buffer.feed(data):
+            wire.decode_replies(payload)
+
+
+async def test_r1_a_turn_that_comes_with_a_vote_does_not_hold_it_up_over_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client is slow to read, and meanwhile the disk fails, and forgets the vote."""
+    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
+    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
+    store = FailsOnce()
+    (identity,) = new_cluster([Address("127.0.0.1", 1)])
+    host = Host(identity, store)
+    keys = [f"large {number}" for number in range(12)]
+    for serial, key in enumerate(keys, 1):
+        proposal = Proposal(ProposalId(b"p" * 16, serial), b"x" * 1_000_000)
+        await host.answer([Accept(Instance(key, 0), FAST, proposal)])
+        await host.answer([Commit(Instance(key, 0), proposal.id, None)])
+    value = Proposal(ProposalId(b"q" * 16, 1), b"x")
+    async with trio.open_nursery() as nursery:
+        address = parse_address(await nursery.start(host.serve, await server.listen(ANYWHERE)))
+        async with await trio.open_tcp_stream(address.host, address.port) as slow:
+            await slow.receive_some()  # the greeting
+            turns = [frame(1 + number, Turn(key)) for number, key in enumerate(keys)]
+            store.fails = True
+            await slow.send_all(frame(0, Accept(Instance("foo", 0), FAST, value)) + b"".join(turns))
+            await trio.sleep(0.1)
+            with suppress(StoreError):
+                await host.answer([Accept(Instance("bar", 0), FAST, value)])
+            await trio.sleep(0.2)
+            with pytest.raises(StoreError, match="no room"), trio.fail_after(10):
+                await read_replies(slow)
+        nursery.cancel_scope.cancel()
+
+
+async def test_r12_turns_that_a_connection_waits_for_are_bounded() -> None:
+    async with open_local_cluster(1) as cluster:
+        (address,) = map(parse_address, cluster.addresses)
+        async with (
+            await trio.open_tcp_stream(address.host, address.port) as first,
+            await trio.open_tcp_stream(address.host, address.port) as greedy,
+        ):
+            await first.send_all(frame(0, Turn("foo")))
+            await trio.sleep(0.01)
+            tasks = trio.lowlevel.current_statistics().tasks_living
+            turns = [frame(number, Turn("foo")) for number in range(3 * MAX_TURNS_AWAITED)]
+            await greedy.send_all(b"".join(turns))
+            await trio.sleep(TURN_TIME / 2)
+            more = trio.lowlevel.current_statistics().tasks_living - tasks
+            assert 0 < more <= MAX_TURNS_AWAITED

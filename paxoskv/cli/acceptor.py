@@ -71,8 +71,8 @@ def init(directory: Path, addresses: tuple[Address, ...]) -> None:
 def serve(directory: Path, listen_on: Address | None, memory: bool, keep: int) -> None:
     """Run the acceptor of DIRECTORY, which `paxoskv init` made, until SIGTERM or SIGINT.
 
-    What it promised, voted for and learned is on disk before anybody hears of it. When it
-    is ready, the last line on standard error is `listening on HOST:PORT`.
+    What it promised and voted for is on disk before anybody hears of it. When it is ready,
+    the last line on standard error is `listening on HOST:PORT`.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     # What it remembers is many small objects without cycles, which go when they are let go.

@@ -210,9 +210,9 @@ class Found(NamedTuple):
 
 
 class Told(NamedTuple):
-    """The answer to a :class:`Turn`: the latest version that the acceptor was told is chosen.
+    """The answer to a :class:`Turn`: the latest version that the acceptor knows to be chosen.
 
-    ``ver`` is :data:`NO_TOP`, and ``proposal`` None, where it was told of none. It says nothing
+    ``ver`` is :data:`NO_TOP`, and ``proposal`` None, where it knows of none. It says nothing
     of the acceptor itself, and rests on no disk of its own: whoever told it had seen the votes
     of a quorum, which are on theirs, and what is chosen stays so, whoever forgets it.
     """

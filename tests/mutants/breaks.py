@@ -1576,4 +1576,53 @@ BREAKS: Final = (
         '_VOTE.pack(b"v", n, owner, m, voter, False, proposer',
         "tests/test_storage.py",
     ),
+    Break(
+        "a-turn-is-answered-before-what-came-with-it",
+        "R1",
+        "While a slow client takes a turn, the disk fails; its vote is told, and is forgotten.",
+        "server.py",
+        "                        continue\n                # The answers",
+        "                        continue\n"
+        "                    await sender.send(run(first, encode_replies([self._reply(turn)])))\n"
+        "                    continue\n"
+        "                # The answers",
+        LINES,
+    ),
+    Break(
+        "turns-of-a-connection-without-a-limit",
+        "R12",
+        "A client that reads nothing fills the memory of an acceptor with the answers to turns.",
+        "server.py",
+        "self._lines.enter(turn.key) if room else None",
+        "self._lines.enter(turn.key)",
+        LINES,
+    ),
+    Break(
+        "hints-are-flushed-while-the-store-is-mended",
+        "server",
+        "An acceptor whose disk was full for a moment is away for seconds.",
+        "server.py",
+        "            if self._mending.is_set():\n                continue  # nothing can",
+        "            if False:\n                continue  # nothing can",
+        "tests/test_disk_before_word.py -k hints",
+    ),
+    Break(
+        "hints-are-lost-at-the-end",
+        "R8",
+        "After an orderly restart of all acceptors none knows what was chosen last.",
+        "cli/acceptor.py",
+        "                store.flush()\n",
+        "                pass\n",
+        "tests/test_durability.py -k sigterm_loses",
+    ),
+    Break(
+        "the-second-part-of-an-answer-does-not-wait",
+        "R1",
+        "A long frame of reads shows, at its end, a vote that a power cut undoes.",
+        "server.py",
+        "                        replies = bytearray()\n            if replies:",
+        "                        replies = bytearray()\n"
+        "                        rests = False\n            if replies:",
+        WORD,
+    ),
 )
