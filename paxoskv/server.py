@@ -13,7 +13,7 @@ on nothing there: that a commit has arrived, and what those in line are told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
@@ -264,6 +264,8 @@ class Host:
                 logger.debug("still cannot serve: %s", error)
             else:
                 logger.error("serves again")
+                # The commits that were not flushed are forgotten, and nobody repeats them.
+                self.acceptor.missed_too_many = True
                 self._mending = trio.Event()
 
     # --- connections -------------------------------------------------------------------
@@ -364,7 +366,7 @@ class Host:
     async def _give_turn(self, sender: _Sender, first: int, turn: Turn, place: Place) -> None:
         """Answer who waits in line once the turn comes, and then at once: see `Told`."""
         await place.wait()
-        await sender.send(run(first, encode_replies([self._reply(turn)])))
+        await sender.send_made(lambda: run(first, encode_replies([self._reply(turn)])))
 
     def _feed(self, buffer: FrameBuffer, data: bytes | bytearray) -> Iterator[bytes]:
         """Take bytes, within what all unfinished frames together may hold."""
@@ -412,30 +414,33 @@ class _Sender:
         self._cut = False  # whether something was begun, and not yet sent to its end
 
     async def send(self, data: bytes | bytearray) -> None:
-        """Send it.
+        """Send it; see :meth:`send_made`."""
+        await self.send_made(lambda: data)
+
+    async def send_made(self, make: Callable[[], bytes | bytearray]) -> None:
+        """Send what this makes when its turn has come: before, it takes no memory.
 
         Raises:
             trio.TooSlowError: the client takes too long to read it.
             trio.BrokenResourceError: the connection broke, or is at its end.
+            Exception: what making it raises; then nothing was begun.
         """
-        sent = 0
-        if not self._lock.locked():
-            self._check()
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()  # whoever has it gives it back in time
+        try:
+            data = make()
+            if self._cut:
+                raise trio.BrokenResourceError("something was not sent to its end")
             sent = self._stream.send_now(data)
-            self._cut = 0 < sent < len(data)
-            if sent == len(data):
-                return
-        with memoryview(data) as whole, trio.fail_after(_patience(len(data))):
-            async with self._lock:
-                if not sent:
-                    self._check()
+            if sent < len(data):
                 self._cut = True
-                await self._stream.send_all(whole[sent:])
+                with memoryview(data) as whole, trio.fail_after(_patience(len(data))):
+                    await self._stream.send_all(whole[sent:])
                 self._cut = False
-
-    def _check(self) -> None:
-        if self._cut:
-            raise trio.BrokenResourceError("something was not sent to its end")
+        finally:
+            self._lock.release()
 
 
 def _patience(size: int) -> float:

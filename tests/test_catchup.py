@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from paxoskv.catchup import _Learner
+import pytest
+import trio
+
+from paxoskv import StoreError, catchup, server
+from paxoskv.catchup import _Learner, catch_up
 from paxoskv.identity import Address, new_cluster
+from paxoskv.kv import open_kv
 from paxoskv.paxos.acceptor import Summary
 from paxoskv.paxos.messages import Commit, Instance, Proposal, ProposalId
 from paxoskv.paxos.operation import Latest
-from paxoskv.server import Host
+from paxoskv.server import Host, listen
 from paxoskv.storage.memory import MemoryStore
+
+from .test_disk_before_word import GatedStore
 
 
 async def test_r8_who_was_away_learns_the_versions_between_as_well() -> None:
@@ -26,3 +33,50 @@ async def test_r8_who_was_away_learns_the_versions_between_as_well() -> None:
     assert await learner._learn("foo", versions[4]) == 4
     await learner._commit(0)
     assert store.summary("foo") == Summary(top=4, chosen=(0, 1, 2, 3, 4))
+
+
+class Forgetful(GatedStore):
+    """A store that notes what it has forgotten when it is read again."""
+
+    forgot: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+
+    def reload(self) -> None:
+        before = self.summary("foo")
+        super().reload()
+        self.forgot = before.chosen, self.summary("foo").chosen
+
+
+async def test_who_forgot_a_commit_with_a_flush_that_failed_learns_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It had said that the commit arrived, so nobody tells it once more."""
+    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
+    monkeypatch.setattr(server, "HINT_FLUSH_INTERVAL", 60.0)
+    monkeypatch.setattr(catchup, "CATCH_UP_PAUSE", 0.01)
+    listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(3)]
+    addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
+    stores = [Forgetful() for _ in addresses]
+    hosts = [
+        Host(identity, store)
+        for identity, store in zip(new_cluster(addresses), stores, strict=True)
+    ]
+    async with trio.open_nursery() as nursery:
+        for host, store, each in zip(hosts, stores, listeners, strict=True):
+            store.gate.set()
+            await nursery.start(host.serve, each)
+        nursery.start_soon(catch_up, hosts[0])
+        async with open_kv(map(str, addresses)) as kv:
+            await kv.put("foo", 1)
+        with trio.fail_after(10):
+            while not all(host.acceptor.known("foo").proposal for host in hosts):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert stores[0].flushed < stores[0].saved, "the commit is not on disk"
+        stores[0].problem = StoreError("no room")
+        with pytest.raises(StoreError, match="no room"):
+            await hosts[0].answer([Commit(Instance("bar", 0), ProposalId(b"m" * 16, 1), None)])
+        stores[0].problem = None
+        with trio.fail_after(10):
+            while not stores[0].forgot or not hosts[0].acceptor.known("foo").proposal:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert stores[0].forgot == ((0,), ())
+        nursery.cancel_scope.cancel()

@@ -140,6 +140,24 @@ async def test_what_waits_for_a_long_reply_comes_after_it() -> None:
         assert await received(theirs, len(LARGE) + 11) == LARGE + b"secondthird"
 
 
+async def test_r12_what_waits_for_a_long_reply_is_not_made_yet() -> None:
+    made: list[bytes] = []
+
+    def make() -> bytes:
+        made.append(b"second")
+        return b"second"
+
+    async with pair() as (ours, theirs), trio.open_nursery() as nursery:
+        sender = _Sender(ours)
+        nursery.start_soon(sender.send, LARGE)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(sender.send_made, make)
+        await wait_all_tasks_blocked()
+        assert not made
+        assert await received(theirs, len(LARGE) + 6) == LARGE + b"second"
+        assert made == [b"second"]
+
+
 async def test_r12_an_acceptor_is_owed_few_bytes_also_in_few_frames() -> None:
     link = link_to_nobody()
     large = Accept(FOO, Ballot(1, ME), P._replace(value=bytes(MAX_BATCH_BYTES)))

@@ -183,7 +183,7 @@ class Acceptor:
     Attributes:
         missed: the keys of commits that it could make no use of, for it had no vote for the
             proposal, in the order in which they came; whoever looks after them takes them out.
-        missed_too_many: whether there were more of them than it notes.
+        missed_too_many: whether there were more of them than it notes, or others were lost.
     """
 
     __slots__ = ("_keep", "_release", "_store", "missed", "missed_too_many")

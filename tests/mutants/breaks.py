@@ -1625,4 +1625,22 @@ BREAKS: Final = (
         "                        rests = False\n            if replies:",
         WORD,
     ),
+    Break(
+        "what-waits-to-be-sent-is-made-already",
+        "R12",
+        "The answers to the turns of a client that reads nothing fill the memory of an acceptor.",
+        "server.py",
+        "        try:\n            self._lock.acquire_nowait()\n",
+        "        data = make()\n        try:\n            self._lock.acquire_nowait()\n",
+        STREAM,
+    ),
+    Break(
+        "commits-lost-with-a-flush-are-not-looked-for",
+        "R8",
+        "After a disk was full for a moment, its acceptor never learns what it said had arrived.",
+        "server.py",
+        "                self.acceptor.missed_too_many = True\n",
+        "",
+        "tests/test_catchup.py",
+    ),
 )
