@@ -6,8 +6,8 @@ chosen entries travel, never votes or promises, and what is in the balance is fi
 reader would (rule R6).
 
 It goes through all keys when it starts, when it was stopped or cut off from the others for a
-while, when its store had failed, and every now and then; and looks after single keys when it was told of a choice that
-it had no vote for.
+while, when its store had failed, and every now and then; and looks after single keys when it was
+told of a choice that it had no vote for.
 """
 
 from __future__ import annotations
