@@ -99,20 +99,47 @@ class Job(Generic[ResultT]):
 class _Round:
     """One fan-out. It is over when it has no job left, or all acceptors have answered."""
 
-    __slots__ = ("asked", "jobs", "measured", "nursery", "over", "started", "waiting")
+    __slots__ = (
+        "asked", "batch", "jobs", "later", "measured", "nursery", "over", "posted", "started",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(
-        self, jobs: Sequence[Job[Any]], acceptors: Iterable[AcceptorId], nursery: trio.Nursery
+        self, jobs: Sequence[Job[Any]], acceptors: Iterable[AcceptorId], batch: Batch
     ) -> None:
         self.jobs = dict(enumerate(jobs))  # by their index; those it still carries
         self.waiting = len(jobs)  # those of them that do not pause
         self.asked = set(acceptors)  # those that have not answered in full
+        self.batch = batch
+        self.posted: list[tuple[Link, Exchange]] = []
+        self.later: list[tuple[Link, Deliver, bool]] = []  # to be asked by the nursery's tasks
+        self.nursery: trio.Nursery | None = None  # once it is open
         self.over = trio.Event()
-        self.nursery = nursery
         self.started = trio.current_time()
         self.measured = False  # whether it told how long a round trip takes
         for index, job in self.jobs.items():
             job.round, job.index = self, index
+
+    def ask(self, link: Link, deliver: Deliver, again: bool) -> None:
+        """Let a task ask an acceptor that cannot be asked at once."""
+        if self.nursery is None:
+            self.later.append((link, deliver, again))
+        else:
+            self.nursery.start_soon(link.ask, self.batch, deliver, again)
+
+    async def attend(self) -> None:
+        """See it to its end; then nobody is asked any more."""
+        async with trio.open_nursery() as self.nursery:
+            try:
+                for link, deliver, again in self.later:
+                    self.ask(link, deliver, again)
+                await self.over.wait()
+            finally:
+                for link, exchange in self.posted:
+                    link.withdraw(exchange)
+            self.nursery.cancel_scope.cancel()
+        # With the replies of all acceptors, each operation has had a next step.
+        assert not self.waiting, "a round ended before its operations"
 
 
 class Rounds:
@@ -140,6 +167,7 @@ class Rounds:
         self._fresh: dict[Job[Any], None] = {}
         self._pauses: Pauses[Job[Any]] = Pauses(nursery, self._go_on)
         self._launching = False
+        self._alone = True  # whether the last round carried one operation
         self._prompt: int | None = None  # until the next round
         self._open = 0  # rounds in which somebody waits for replies
         self._round_trip = _FIRST_GUESS
@@ -215,49 +243,42 @@ class Rounds:
         """Start the next round, if somebody waits for one and there may be one more.
 
         It begins at the next turn of the scheduler, so that all who are about to join
-        can do so.
+        can do so; or at once, for somebody who seems to be alone.
         """
         if self._launching or self._open >= MAX_OPEN_ROUNDS:
             return
         if self._continuing or self._fresh:
             self._launching = True
-            self._nursery.start_soon(self._run_round)
+            if self._alone and not self._open:
+                self._nursery.start_soon(self._begin().attend)
+            else:
+                self._nursery.start_soon(self._run_round)
 
     async def _run_round(self) -> None:
+        if self._continuing or self._fresh:
+            await self._begin().attend()
+        else:  # all that waited were cancelled meanwhile
+            self._launching = False
+
+    def _begin(self) -> _Round:
+        """Begin a round: send its frame to all acceptors that can be asked at once."""
         self._launching = False
         self._prompt = None
         jobs = self._take_jobs()
-        if not jobs:
-            return  # all that waited were cancelled meanwhile
         batch = Batch([self.commits.ride(job.request) for job in jobs])
-        posted: list[tuple[Link, Exchange]] = []
-        async with trio.open_nursery() as nursery:
-            round_ = _Round(jobs, self._links, nursery)
-            self.count += 1
-            self._open += 1
-            self._launch()  # for those that did not fit in
-            try:
-                for acceptor, link in self._links.items():
-                    deliver = partial(self._deliver, round_, acceptor)
-                    if link.ready:
-                        ended = partial(self._ask_again, round_, link, batch, deliver)
-                        posted.append((link, link.post(batch, deliver, ended)))
-                    else:
-                        nursery.start_soon(link.ask, batch, deliver)
-                await round_.over.wait()
-            finally:
-                for link, exchange in posted:
-                    link.withdraw(exchange)
-            nursery.cancel_scope.cancel()
-        # With the replies of all acceptors, each operation has had a next step.
-        assert not round_.waiting, "a round ended before its operations"
-
-    def _ask_again(
-        self, round_: _Round, link: Link, batch: Batch, deliver: Deliver, exchange: Exchange
-    ) -> None:
-        """An exchange has ended; if its connection was lost, a task waits for the next one."""
-        if not exchange.answered:
-            round_.nursery.start_soon(link.ask, batch, deliver, exchange.again)
+        round_ = _Round(jobs, self._links, batch)
+        self.count += 1
+        self._open += 1
+        self._alone = len(jobs) == 1
+        for acceptor, link in self._links.items():
+            deliver = partial(self._deliver, round_, acceptor)
+            if link.ready:
+                ended = partial(_ask_again, round_, link, deliver)
+                round_.posted.append((link, link.post(batch, deliver, ended)))
+            else:
+                round_.ask(link, deliver, again=False)
+        self._launch()  # for those that did not fit in
+        return round_
 
     def _take_jobs(self) -> list[Job[Any]]:
         """The jobs of the next round: the oldest first, as many as fit."""
@@ -342,3 +363,9 @@ class Rounds:
             # A wait for links that were down says nothing of round trips.
             took = min(trio.current_time() - round_.started, 4 * self._round_trip + 0.01)
             self._round_trip += _SMOOTHING * (took - self._round_trip)
+
+
+def _ask_again(round_: _Round, link: Link, deliver: Deliver, exchange: Exchange) -> None:
+    """An exchange has ended; if its connection was lost, a task waits for the next one."""
+    if not exchange.answered:
+        round_.ask(link, deliver, exchange.again)

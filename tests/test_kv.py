@@ -109,6 +109,33 @@ async def test_many_calls_share_few_rounds() -> None:
             assert await kv.get(f"key {i}", 0) == Entry(f"key {i}", 0, i)
 
 
+async def test_calls_that_go_on_together_share_their_rounds_again_and_again() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+
+        async def look_often(number: int) -> None:
+            for _ in range(20):
+                await kv.get(f"key {number}")
+
+        await kv.get("warm")
+        before = kv.rounds
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(look_often, number)
+        assert kv.rounds - before <= 30
+
+
+async def test_who_is_alone_waits_for_nobody_who_might_join() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.get("warm")
+        for number in range(20):  # the order of tasks is drawn at random
+            before = kv.rounds
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(kv.get, f"key {number}")
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                assert kv.rounds == before + 1
+
+
 async def test_one_writing_operation_a_key_at_a_time() -> None:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         async with trio.open_nursery() as nursery:
