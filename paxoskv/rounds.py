@@ -3,7 +3,8 @@
 An operation is a machine without I/O (`paxoskv.paxos.operation`); this drives it. A
 *round* is one fan-out, of one frame to every acceptor, that carries the next step of
 every operation waiting at that moment. An acceptor that can be asked gets it at once, by a
-plain call; for one that cannot, a task of the round's nursery waits until it can. As replies
+plain call; for one that cannot, a task of the round's nursery waits until it can. That nursery
+opens after the frames have left, for nothing else of a round needs a task. As replies
 come in, each goes to its operation; one that is decided wakes its caller, one that has a
 next step joins the next round, and when a round has no operation left that waits for it, its
 scope is cancelled. So nobody waits for the slowest acceptor, and a thousand concurrent calls
