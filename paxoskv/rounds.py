@@ -249,21 +249,19 @@ class Rounds:
         if self._launching or self._open >= MAX_OPEN_ROUNDS:
             return
         if self._continuing or self._fresh:
-            self._launching = True
             if self._alone and not self._open:
                 self._nursery.start_soon(self._begin().attend)
             else:
+                self._launching = True
                 self._nursery.start_soon(self._run_round)
 
     async def _run_round(self) -> None:
-        if self._continuing or self._fresh:
+        self._launching = False
+        if self._continuing or self._fresh:  # else all that waited were cancelled meanwhile
             await self._begin().attend()
-        else:  # all that waited were cancelled meanwhile
-            self._launching = False
 
     def _begin(self) -> _Round:
         """Begin a round: send its frame to all acceptors that can be asked at once."""
-        self._launching = False
         self._prompt = None
         jobs = self._take_jobs()
         batch = Batch([self.commits.ride(job.request) for job in jobs])
