@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import trio
 
@@ -34,7 +34,14 @@ from .limits import (
 )
 from .paxos.messages import AcceptorId, Reply, Request, answers
 from .stream import Stream, connect
-from .wire import FrameBuffer, decode_greeting, encode_requests, open_replies, replies_of, run
+from .wire import (
+    FrameBuffer,
+    decode_greeting,
+    decode_replies,
+    encode_requests,
+    open_replies,
+    run,
+)
 
 Deliver: TypeAlias = Callable[[int, Sequence[Reply], bool, bool], None]
 """Takes replies as they arrive: the index in the batch of the first, the replies, whether the
@@ -52,11 +59,30 @@ Welcome: TypeAlias = Callable[["Link", Identity], bool]
 class Batch:
     """Requests that go out in one frame, encoded once for all acceptors."""
 
-    __slots__ = ("encoded", "requests")
+    __slots__ = ("_decoded", "encoded", "requests")
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.requests = requests
         self.encoded = encode_requests(requests)
+        self._decoded: tuple[int, bytes, Sequence[Reply]] = (-1, b"", ())
+
+    def replies(self, start: int, encoded: bytes) -> Sequence[Reply]:
+        """The replies to its requests from this one on.
+
+        Acceptors mostly answer alike; what was decoded and checked last is not decoded again.
+
+        Raises:
+            ProtocolError: they do not answer what was asked.
+        """
+        if self._decoded[:2] != (start, encoded):
+            replies = decode_replies(encoded)
+            for reply, request in zip(replies, self.requests[start:], strict=False):
+                if not answers(reply, request):
+                    raise ProtocolError(
+                        f"this {type(reply).__name__} does not answer a {type(request).__name__}"
+                    )
+            self._decoded = start, encoded, replies
+        return self._decoded[2]
 
 
 class Exchange:
@@ -101,33 +127,27 @@ class Exchange:
         if self._asked is not None and self._asked[2] is not None:
             self._asked[2](self)
 
-    def take(self, first: int, arrays: Sequence[Any]) -> bool:
+    def take(self, first: int, count: int, encoded: bytes) -> bool:
         """Take replies if this exchange still misses them, and say whether it did.
 
         Args:
             first: the request id of the first.
-            arrays: the replies, which are decoded only for somebody who waits; what is wrong
+            count: how many there are.
+            encoded: the replies, which are decoded only for somebody who waits; what is wrong
                 with others does no harm.
 
         Raises:
             ProtocolError: they do not answer what was asked.
         """
         start = first - self.first
-        indexes = range(start, start + len(arrays))
+        indexes = range(start, start + count)
         if not self._missing.issuperset(indexes):
             return False
         batch, deliver, _ = self._asked or (None, None, None)
-        if batch is None or deliver is None:
-            self._missing.difference_update(indexes)
-            return True
-        replies = replies_of(arrays)
-        for reply, request in zip(replies, batch.requests[start:], strict=False):
-            if not answers(reply, request):
-                raise ProtocolError(
-                    f"this {type(reply).__name__} does not answer a {type(request).__name__}"
-                )
+        replies = () if batch is None or deliver is None else batch.replies(start, encoded)
         self._missing.difference_update(indexes)
-        deliver(start, replies, self._again, self.answered)
+        if deliver is not None:
+            deliver(start, replies, self._again, self.answered)
         if self.answered:
             self.end()
         return True
@@ -419,9 +439,9 @@ class Link:
                     return
             await trio.sleep_until(due)
 
-    def _take(self, first: int, arrays: Sequence[Any]) -> None:
+    def _take(self, first: int, count: int, encoded: bytes) -> None:
         for index, exchange in enumerate(self._unanswered):
-            if exchange.take(first, arrays):
+            if exchange.take(first, count, encoded):
                 if exchange.answered:
                     del self._unanswered[index]
                 self._failures = 0

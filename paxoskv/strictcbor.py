@@ -91,6 +91,28 @@ def decode_one(
     raise ProtocolError("bad CBOR: more bytes follow the item")
 
 
+UNSIGNED: Final = 0
+ARRAY: Final = 4
+
+
+def read_head(data: bytes, at: int, major: int) -> tuple[int, int]:
+    """Read the head of an item that must be of this major type.
+
+    Returns:
+        Its argument (the integer, or how many items the array has), and where the head ends.
+
+    Raises:
+        ProtocolError: no such item begins there.
+    """
+    info = data[at] - (major << 5) if at < len(data) else -1
+    if 0 <= info < 24:
+        return info, at + 1
+    end = at + 1 + (1 << info - 24) if 24 <= info < 28 else 0
+    if not at < end <= len(data):
+        raise ProtocolError(f"bad CBOR: expected an item of major type {major}")
+    return int.from_bytes(data[at + 1 : end]), end
+
+
 def _is_scalar(data: bytes) -> bool:
     """Whether this is one number, string or the like, and no more, as most values are."""
     head = data[0]

@@ -65,7 +65,7 @@ from .paxos.messages import (
     Vote,
     Voted,
 )
-from .strictcbor import NO_TAGS, decode_one
+from .strictcbor import ARRAY, NO_TAGS, UNSIGNED, decode_one, read_head
 
 PROTOCOL: Final = "paxoskv"
 PROTOCOL_VERSION: Final = 1
@@ -75,6 +75,8 @@ _MessageT = TypeVar("_MessageT")
 # --- Frames ------------------------------------------------------------------------
 
 _HEADER_BYTES: Final = 4
+_FAREWELL: Final = b"\x81"  # how such a payload begins: an array of one item
+_RUN: Final = b"\x82"  # of two
 
 
 def frame(payload: bytes) -> bytes:
@@ -139,7 +141,7 @@ def encode_replies(replies: Sequence[Reply]) -> bytes:
 
 def run(first: int, messages: bytes) -> bytes:
     """A frame of encoded messages whose request ids begin at ``first``."""
-    return frame(b"\x82" + cbor2.dumps(first) + messages)
+    return frame(_RUN + cbor2.dumps(first) + messages)
 
 
 def encode_greeting(identity: Identity) -> bytes:
@@ -264,41 +266,32 @@ def decode_requests(payload: bytes) -> tuple[int, list[Request]]:
     Raises:
         ProtocolError: it is no frame of requests.
     """
-    first, arrays = _open_run(decode_one(payload, NO_TAGS, MAX_ENVELOPE_DEPTH))
-    return first, _messages(arrays, _REQUESTS)
+    first, _, encoded = _open_run(payload)
+    return first, _messages(encoded, _REQUESTS)
 
 
-def decode_replies(payload: bytes) -> tuple[int, list[Reply]]:
-    """The first request id, and the replies, of a frame's payload.
+def open_replies(payload: bytes) -> tuple[int, int, bytes]:
+    """What a frame's payload holds: the first request id, how many replies, and these, encoded.
 
-    Raises:
-        StoreError: it is the farewell of an acceptor that cannot serve now.
-        ProtocolError: it is no frame of replies.
-    """
-    first, arrays = open_replies(payload)
-    return first, replies_of(arrays)
-
-
-def open_replies(payload: bytes) -> tuple[int, list[Any]]:
-    """The first request id, and the arrays of the replies, which may be of no interest.
+    They may be of no interest, or the same as others that were decoded already.
 
     Raises:
         StoreError: it is the farewell of an acceptor that cannot serve now.
         ProtocolError: it is no frame of messages.
     """
-    item = decode_one(payload, NO_TAGS, MAX_ENVELOPE_DEPTH)
-    if type(item) is list and len(item) == 1:
-        raise StoreError(_text(item[0], MAX_REASON_LENGTH))
-    return _open_run(item)
+    if payload[:1] == _FAREWELL:
+        (reason,) = decode_one(payload, NO_TAGS, MAX_ENVELOPE_DEPTH)
+        raise StoreError(_text(reason, MAX_REASON_LENGTH))
+    return _open_run(payload)
 
 
-def replies_of(arrays: Sequence[Any]) -> list[Reply]:
-    """The replies that these arrays are.
+def decode_replies(encoded: bytes) -> list[Reply]:
+    """The replies of a frame that was opened.
 
     Raises:
         ProtocolError: one of them is no reply.
     """
-    return _messages(arrays, _REPLIES)
+    return _messages(encoded, _REPLIES)
 
 
 def decode_greeting(payload: bytes) -> Identity:
@@ -325,19 +318,21 @@ def decode_greeting(payload: bytes) -> Identity:
     return identity
 
 
-def _open_run(item: Any) -> tuple[int, list[Any]]:
-    if type(item) is not list or len(item) != 2 or type(item[1]) is not list:
+def _open_run(payload: bytes) -> tuple[int, int, bytes]:
+    """Take a frame apart without decoding its messages."""
+    if payload[:1] != _RUN:
         raise ProtocolError("a frame is [first, [message, …]]")
-    first, arrays = item
-    if not 1 <= len(arrays) <= MAX_BATCH_MESSAGES:
-        raise ProtocolError(f"a frame has 1 to {MAX_BATCH_MESSAGES} messages, not {len(arrays)}")
-    _integer(first, 0, MAX_REQUEST_ID - len(arrays))
-    return first, arrays
+    first, start = read_head(payload, 1, UNSIGNED)
+    count, _ = read_head(payload, start, ARRAY)
+    if not 1 <= count <= MAX_BATCH_MESSAGES:
+        raise ProtocolError(f"a frame has 1 to {MAX_BATCH_MESSAGES} messages, not {count}")
+    return _integer(first, 0, MAX_REQUEST_ID - count), count, payload[start:]
 
 
 def _messages(
-    arrays: Sequence[Any], kinds: Sequence[tuple[int, Callable[..., _MessageT]]]
+    encoded: bytes, kinds: Sequence[tuple[int, Callable[..., _MessageT]]]
 ) -> list[_MessageT]:
+    arrays: list[Any] = decode_one(encoded, NO_TAGS, MAX_ENVELOPE_DEPTH - 1)
     messages = []
     for array in arrays:
         if type(array) is not list or not array:

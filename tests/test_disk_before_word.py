@@ -42,6 +42,7 @@ from paxoskv.server import Host, listen, serve
 from paxoskv.storage.memory import MemoryStore
 from paxoskv.tasks import unwrapped
 
+from .frames import replies_in
 from .test_server import connected, replies_to
 
 ME = b"m" * 16
@@ -393,6 +394,6 @@ async def test_r1_the_second_part_of_a_long_answer_waits_as_well(
         with trio.move_on_after(0.5):
             while True:
                 for payload in buffer.feed(await reader.receive_some()):
-                    shown += len(wire.decode_replies(payload)[1])
+                    shown += len(replies_in(payload)[1])
         assert shown < 13, "the vote for the last is not on disk"
         store.gate.set()

@@ -46,6 +46,8 @@ from paxoskv.remembered import Contended
 from paxoskv.server import Host
 from paxoskv.storage.memory import MemoryStore
 
+from .frames import replies_in
+
 ANYWHERE = Address("127.0.0.1", 0)
 
 
@@ -248,7 +250,7 @@ async def test_who_waits_in_line_is_answered_after_what_comes_later() -> None:
             buffer = wire.FrameBuffer()
             while len(replies) < 2:
                 for payload in buffer.feed(await waits.receive_some()):
-                    first, (reply,) = wire.decode_replies(payload)
+                    first, (reply,) = replies_in(payload)
                     replies.append((first, reply))
     assert replies == [(1, Report(None, NO_TOP)), (0, Told(NO_TOP, None))]
 
@@ -391,7 +393,7 @@ async def read_replies(stream: trio.SocketStream) -> None:
     buffer = wire.FrameBuffer()
     while data := await stream.receive_some():
         for payload in buffer.feed(data):
-            wire.decode_replies(payload)
+            replies_in(payload)
 
 
 async def test_r1_a_turn_that_comes_with_a_vote_does_not_hold_it_up_over_a_failure(

@@ -12,12 +12,28 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from paxoskv import KV, Entry, link, open_kv, wire
+from paxoskv.errors import ProtocolError
 from paxoskv.identity import Address, Identity, new_cluster
 from paxoskv.limits import MAX_BATCH_BYTES, MAX_UNANSWERED_BYTES, MAX_UNANSWERED_FRAMES
 from paxoskv.link import Link
-from paxoskv.paxos.messages import NO_TOP, Instance, Promise, Read, Reply, Report, Voted
+from paxoskv.paxos.messages import (
+    FAST,
+    NO_TOP,
+    Find,
+    Found,
+    Instance,
+    Promise,
+    Proposal,
+    ProposalId,
+    Read,
+    Reply,
+    Report,
+    Vote,
+    Voted,
+)
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
+from paxoskv.wire import decode_replies, encode_replies
 
 Behaviour: TypeAlias = Callable[[trio.SocketStream, Identity], Awaitable[object]]
 
@@ -126,8 +142,37 @@ async def test_r12_a_stalled_acceptor_grows_no_queue(
         if behaviour is reads_and_never_answers:
             assert link_.behind
         # What nobody waits for any more is withdrawn, or does not keep its batch.
-        await eventually(lambda: not link_._outbox)
-        await eventually(lambda: all(each._asked is None for each in link_._unanswered))
+        exchanges = [*link_._outbox, *link_._unanswered]
+        await eventually(lambda: not any(map(is_awaited, exchanges)))
+
+
+def is_awaited(exchange: link.Exchange) -> bool:
+    """Whether it keeps its batch for somebody who wants the answers: not for a hint."""
+    return exchange._asked is not None and exchange._asked[1] is not None
+
+
+def test_what_acceptors_answer_alike_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+
+    def decode(encoded: bytes) -> list[Reply]:
+        decoded.append(encoded)
+        return decode_replies(encoded)
+
+    monkeypatch.setattr(link, "decode_replies", decode)
+    batch = link.Batch([Find("foo", 5), Find("bar", 1)])
+    nothing, newer = Found(NO_TOP, None, NO_TOP), Found(3, None, 3)
+    same, other = encode_replies([nothing, nothing]), encode_replies([nothing, Found(-1, None, 0)])
+    assert [*batch.replies(0, same)] == [*batch.replies(0, same)] == [nothing, nothing]
+    assert decoded == [same]
+    assert [*batch.replies(0, other)] == [nothing, Found(-1, None, 0)]
+    assert [*batch.replies(0, same)] == [nothing, nothing]
+    assert decoded == [same, other, same]
+    # The same bytes answer one request, and not another.
+    vote = Vote(FAST, Proposal(ProposalId(b"p" * 16, 1), b""))
+    alone = encode_replies([newer._replace(sight=vote)])
+    assert len(batch.replies(0, alone)) == 1
+    with pytest.raises(ProtocolError, match="does not answer"):
+        batch.replies(1, alone)
 
 
 async def test_an_acceptor_that_is_behind_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,15 +283,15 @@ async def test_a_reply_goes_to_the_request_with_its_id() -> None:
         again=False,
     )
     exchange.begin(10)
-    report = [0, None, NO_TOP]
-    assert exchange.take(12, [report, report])
-    assert not exchange.take(9, [report])
-    assert not exchange.take(13, [report])
-    assert not exchange.take(13, [report, report])
-    assert exchange.take(10, [report])
+    one, two = ((count, encode_replies([Report(None, NO_TOP)] * count)) for count in (1, 2))
+    assert exchange.take(12, *two)
+    assert not exchange.take(9, *one)
+    assert not exchange.take(13, *one)
+    assert not exchange.take(13, *two)
+    assert exchange.take(10, *one)
     assert not exchange.answered
     assert not ended
-    assert exchange.take(11, [report])
+    assert exchange.take(11, *one)
     assert exchange.answered
     assert ended == [exchange]
     assert delivered == [(2, 2), (0, 1), (1, 1)]
@@ -256,9 +301,9 @@ async def test_answers_that_nobody_waits_for_are_counted() -> None:
     batch = link.Batch([Read(Instance("foo", ver)) for ver in range(2)])
     exchange = link.Exchange(batch, None, None, again=False)
     exchange.begin(0)
-    assert exchange.take(1, [["no reply"]])
+    assert exchange.take(1, 1, b"no reply")
     assert not exchange.answered
-    assert exchange.take(0, [[0, None, NO_TOP]])
+    assert exchange.take(0, 1, encode_replies([Report(None, NO_TOP)]))
     assert exchange.answered
 
 

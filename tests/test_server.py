@@ -17,6 +17,8 @@ from paxoskv import limits, open_kv, open_local_cluster, server, wire
 from paxoskv.identity import parse_address
 from paxoskv.paxos.messages import Accept, Ballot, Instance, Proposal, ProposalId, Read, Reply
 
+from .frames import replies_in
+
 GOOD = wire.run(0, wire.encode_requests([Read(Instance("foo", 0))]))
 
 
@@ -38,7 +40,7 @@ async def replies_to(stream: trio.SocketStream, count: int) -> list[tuple[int, l
     while sum(len(replies) for _, replies in runs) < count:
         data = await stream.receive_some()
         assert data, "the acceptor closed the connection"
-        runs += [wire.decode_replies(payload) for payload in buffer.feed(data)]
+        runs += [replies_in(payload) for payload in buffer.feed(data)]
     return runs
 
 
@@ -132,7 +134,7 @@ async def test_r12_replies_are_cut_at_a_size() -> None:
         buffer = wire.FrameBuffer(2 * limits.MAX_VALUE_BYTES)  # half a GiB in one would fail
         while got < 20:
             for payload in buffer.feed(await stream.receive_some()):
-                first, replies = wire.decode_replies(payload)
+                first, replies = replies_in(payload)
                 assert first == 1 + got
                 got += len(replies)
 

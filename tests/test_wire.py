@@ -51,7 +51,6 @@ from paxoskv.paxos.messages import (
 from paxoskv.wire import (
     FrameBuffer,
     decode_greeting,
-    decode_replies,
     decode_requests,
     encode_greeting,
     encode_replies,
@@ -60,6 +59,8 @@ from paxoskv.wire import (
     run,
     size_of,
 )
+
+from .frames import replies_in
 
 ID = b"i" * 16
 
@@ -123,7 +124,7 @@ def test_requests_survive_the_way(first: int, messages: list[Request]) -> None:
 @given(st.integers(0, 2**40), st.lists(replies, min_size=1, max_size=5))
 def test_replies_survive_the_way(first: int, messages: list[Reply]) -> None:
     payload = payload_of(run(first, encode_replies(messages)))
-    assert decode_replies(payload) == (first, messages)
+    assert replies_in(payload) == (first, messages)
     assert len(payload) <= 16 + sum(map(size_of, messages))
 
 
@@ -229,7 +230,7 @@ def test_the_frames_that_the_hostile_ones_are_made_of_are_good() -> None:
 )
 def test_what_is_no_reply_is_refused(message: object) -> None:
     with pytest.raises(ProtocolError):
-        decode_replies(cbor2.dumps([0, [message]]))
+        replies_in(cbor2.dumps([0, [message]]))
 
 
 def tagged(tag: int, item: bytes) -> bytes:
@@ -246,6 +247,13 @@ GOOD = cbor2.dumps([0, [READ]])
         pytest.param(GOOD + GOOD, id="a second item"),
         pytest.param(GOOD[:-1], id="truncated"),
         pytest.param(b"", id="empty"),
+        pytest.param(b"\x82", id="no request id"),
+        pytest.param(b"\x82\x1a\x00\x00\x00", id="half a request id"),
+        pytest.param(b"\x82\x20" + GOOD[2:], id="a request id below 0"),
+        pytest.param(b"\x82\x00\xa1\x00\x00", id="a map of messages"),
+        pytest.param(b"\x82\x00\x99\x00", id="half a number of messages"),
+        pytest.param(b"\x82\x00\x82" + GOOD[3:], id="a message too few"),
+        pytest.param(b"\x82\x00\x80", id="no message"),
         pytest.param(b"\x9f\x00\x9f\x83\x00cfoo\x00\xff\xff", id="indefinite arrays"),
         pytest.param(b"\x82\x00\x81\x83\x00\x7fcfoo\xff\x00", id="indefinite text"),
         pytest.param(b"\x82\xc2\x41\x00\x81\x83\x00cfoo\x00", id="bignum for an integer"),
@@ -265,6 +273,12 @@ def test_cbor_that_is_not_plain_is_refused(payload: bytes) -> None:
         decode_requests(payload)
 
 
+def test_a_frame_may_have_heads_of_any_length() -> None:
+    _, messages = decode_requests(GOOD)
+    for first, one in (b"\x18\x05", b"\x98\x01"), (b"\x1b" + bytes(7) + b"\5", b"\x9a\0\0\0\1"):
+        assert decode_requests(b"\x82" + first + one + GOOD[3:]) == (5, messages)
+
+
 @pytest.mark.parametrize("item", [b"\x00", b"\x41\x01", b"\x61a", b"\x80", b"\xf6"])
 def test_no_tag_at_all_passes_in_the_envelope(item: bytes) -> None:
     for tag in [*range(1100), 43000, 55799, 2**32 - 1]:
@@ -274,7 +288,7 @@ def test_no_tag_at_all_passes_in_the_envelope(item: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused_politely(payload: bytes) -> None:
-    for decode in (decode_requests, decode_replies, decode_greeting):
+    for decode in (decode_requests, replies_in, decode_greeting):
         with pytest.raises(ProtocolError):
             decode(payload)
 
@@ -292,7 +306,7 @@ def test_random_shapes_are_refused_or_are_messages(item: tuple[int, list[object]
         data = cbor2.dumps(item)
     except UnicodeEncodeError:
         return
-    for decode in (decode_requests, decode_replies):
+    for decode in (decode_requests, replies_in):
         try:
             _, messages = decode(data)
         except ProtocolError:

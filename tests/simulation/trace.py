@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 from paxoskv.errors import PaxosKVError
-from paxoskv.wire import FrameBuffer, decode_greeting, decode_replies, decode_requests
+from paxoskv.wire import FrameBuffer, decode_greeting, decode_requests
 
+from ..frames import replies_in
 from .clock import Clock
 
 
@@ -52,7 +53,7 @@ class Trace:
 
 _DECODERS: tuple[Callable[[bytes], object], ...] = (
     decode_requests,
-    decode_replies,
+    replies_in,
     decode_greeting,
 )
 
