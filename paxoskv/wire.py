@@ -518,13 +518,19 @@ def _top(item: Any) -> int:
 
 
 def _prefix(item: Any) -> str:
-    if type(item) is not str or len(item.encode()) > MAX_KEY_BYTES:
+    if type(item) is not str or _is_long(item):
         raise ProtocolError(f"expected at most {MAX_KEY_BYTES} bytes, not {_shown(item)}")
     return item
 
 
+def _is_long(text: str) -> bool:
+    """Whether it is too long for a key."""
+    # Mostly one look is enough, for no character takes more than four bytes.
+    return 4 * len(text) > MAX_KEY_BYTES and len(text.encode()) > MAX_KEY_BYTES
+
+
 def _key(item: Any) -> str:
-    if type(item) is not str or not item or len(item.encode()) > MAX_KEY_BYTES:
+    if type(item) is not str or not item or _is_long(item):
         raise ProtocolError(f"expected a key of 1 to {MAX_KEY_BYTES} bytes, not {_shown(item)}")
     return item
 

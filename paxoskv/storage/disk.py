@@ -76,18 +76,20 @@ class _Kept:
         summary: as it was saved last.
         registers: by version; of those that there are.
         reach: the highest version that has a register, or ``NO_TOP``.
-        prefix: of the names of its registers in RocksDB.
+        name: of its summary in RocksDB.
+        prefix: of the names of its registers there.
         size: in bytes, roughly.
     """
 
-    __slots__ = ("prefix", "reach", "registers", "size", "summary")
+    __slots__ = ("name", "prefix", "reach", "registers", "size", "summary")
 
-    def __init__(self, key: str, summary: Summary, reach: int) -> None:
-        self.summary = summary
-        self.reach = reach
-        self.registers: dict[int, Register] = {}
+    def __init__(self, key: str) -> None:
+        self.name = summary_name(key)
         self.prefix = registers_prefix(key)
-        self.size = _OVERHEAD + _PER_VERSION * len(summary.chosen)
+        self.summary = UNHEARD
+        self.reach = NO_TOP
+        self.registers: dict[int, Register] = {}
+        self.size = _OVERHEAD
 
 
 class _Changes:
@@ -255,16 +257,18 @@ class DiskStore:
 
     def _of(self, key: str) -> _Kept:
         """What is in memory of a key, from now on if it was not."""
-        self._check()
+        if self._failure is not None:
+            self._check()
         kept = self._recent.get(key)
         if kept is None:
             # In the order in which a flush in a thread moves it on.
             kept = self._unwritten.kept.get(key) or self._being_written.kept.get(key)
             if kept is None:
-                name = summary_name(key)
-                data = self._get(name)
-                there = (UNHEARD, NO_TOP) if data is None else self._load_summary(name, data)
-                kept = _Kept(key, *there)
+                kept = _Kept(key)
+                data = self._get(kept.name)
+                if data is not None:
+                    kept.summary, kept.reach = self._load_summary(kept.name, data)
+                    kept.size += _PER_VERSION * len(kept.summary.chosen)
             self._recent.put(key, kept)
         return kept
 
@@ -324,11 +328,14 @@ class DiskStore:
         before = kept.summary
         changed, higher = summary != before, summary.floor > before.floor
         dropped = self._dropped(kept, before.floor, summary.floor) if higher else ()
-        new = {ver: register for ver, register in registers.items() if ver >= summary.floor}
-        reach = max((kept.reach, *new))
-        puts = [(register_name(kept.prefix, ver), dump_register(new[ver])) for ver in new]
+        reach = kept.reach
+        puts = []
+        for ver, register in registers.items():
+            if ver >= summary.floor:
+                puts.append((register_name(kept.prefix, ver), dump_register(register)))
+                reach = max(reach, ver)
         if changed or reach > kept.reach:
-            puts.append((summary_name(key), dump_summary(summary, reach)))
+            puts.append((kept.name, dump_summary(summary, reach)))
         self._make_room(key, kept)
         with self._changing:
             changes = self._unwritten
@@ -338,13 +345,14 @@ class DiskStore:
             for ver in dropped:
                 changes.batch.delete(name := register_name(kept.prefix, ver))
                 changes.size += len(name)
-            for ver, register in new.items():
-                self._remember(kept, ver, register)
+            for ver, register in registers.items():
+                if ver >= summary.floor:
+                    self._remember(kept, ver, register)
             if changed:
                 self._count += before == UNHEARD
-                more = _PER_VERSION * (len(summary.chosen) - len(before.chosen))
-                kept.size += more
-                self._recent.grew(more)
+                if more := _PER_VERSION * (len(summary.chosen) - len(before.chosen)):
+                    kept.size += more
+                    self._recent.grew(more)
             kept.summary, kept.reach = summary, reach
             changes.kept[key] = kept
             self.saved += bool(registers or dropped or changed)

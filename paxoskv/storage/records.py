@@ -19,7 +19,8 @@ from ..paxos.messages import FAST, Ballot, Proposal, ProposalId, Vote
 REGISTER: Final = b"r"
 SUMMARY: Final = b"s"
 
-_RUN: Final = struct.Struct(">c5q")  # a summary whose chosen versions follow one another
+_NONE: Final = struct.Struct(">c3q")  # a summary without a chosen version
+_RUN: Final = struct.Struct(">c5q")  # and one whose chosen versions follow one another
 _BALLOT: Final = f"Q{ID_BYTES}s"
 _PROPOSAL: Final = f"{ID_BYTES}sQ?"  # its id, and whether there is a value, which follows
 _PROMISE: Final = struct.Struct(f">c{_BALLOT}")
@@ -51,7 +52,9 @@ def version_of(name: bytes) -> int:
 def dump_summary(summary: Summary, reach: int) -> bytes:
     """A summary as bytes, with the highest version that has a register."""
     top, floor, chosen = summary
-    if 0 < len(chosen) <= MAX_KEEP and chosen[-1] - chosen[0] == len(chosen) - 1:
+    if not chosen:
+        return _NONE.pack(b"s", top, reach, floor)
+    if len(chosen) <= MAX_KEEP and chosen[-1] - chosen[0] == len(chosen) - 1:
         return _RUN.pack(b"r", top, reach, floor, chosen[0], len(chosen))
     return struct.pack(f">c3q{len(chosen)}q", b"s", top, reach, floor, *chosen)
 
