@@ -86,7 +86,14 @@ class Batch:
 
 
 class Exchange:
-    """One batch on one connection, from its turn to be sent to its last reply."""
+    """One batch on one connection, from its turn to be sent to its last reply.
+
+    Args:
+        batch: the batch.
+        deliver: takes the replies; None: there will be none.
+        ended: is told of its end.
+        again: whether another connection may have carried it already.
+    """
 
     __slots__ = ("_again", "_asked", "_missing", "count", "first", "sent", "size")
 
@@ -94,8 +101,8 @@ class Exchange:
         self, batch: Batch, deliver: Deliver | None, ended: Ended | None, again: bool
     ) -> None:
         self._asked: tuple[Batch, Deliver | None, Ended | None] | None = (batch, deliver, ended)
-        self._again = again  # whether another connection may have carried it already
-        self.count = len(batch.requests)
+        self._again = again
+        self.count = 0 if deliver is None else len(batch.requests)  # of the replies to come
         self._missing = set(range(self.count))
         self.size = len(batch.encoded)
         self.first = -1  # its first request id, once it is being sent
@@ -112,11 +119,11 @@ class Exchange:
         return self._again or self.first >= 0
 
     def begin(self, first: int) -> bytes:
-        """The frame to send, now that it has request ids."""
+        """The frame to send, now that it has request ids, if it needs any."""
         assert self._asked is not None, "a batch that nobody waits for is never sent"
         self.first = first
         self.sent = trio.current_time()
-        return run(first, self._asked[0].encoded)
+        return run(first if self.count else None, self._asked[0].encoded)
 
     def abandon(self) -> None:
         """Whoever asked has gone: from now on only count the replies."""
@@ -250,7 +257,7 @@ class Link:
         return exchange
 
     def tell(self, batch: Batch) -> None:
-        """Send a batch of which nobody needs the answers; the link must be ready.
+        """Send a batch that needs no answers; the link must be ready.
 
         It is lost with the connection.
         """
@@ -382,7 +389,8 @@ class Link:
                 del self._outbox[exchange]
                 data += exchange.begin(self._next_id)
                 self._next_id += exchange.count
-                self._unanswered.append(exchange)
+                if not exchange.answered:
+                    self._unanswered.append(exchange)
             self._rest = memoryview(data)[self._stream.send_now(data) :]
         if self._rest:
             self._writer.unpark()

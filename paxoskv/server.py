@@ -346,6 +346,10 @@ class Host:
             for payload in self._feed(buffer, data):
                 began = trio.current_time()
                 first, requests = decode_requests(payload)
+                if first is None:
+                    for request in requests:
+                        self._reply(request)  # which nobody wants to know
+                    continue
                 # Who asks for a turn asks for nothing else: then the answer may take a while.
                 if len(requests) == 1 and isinstance(turn := requests[0], Turn):
                     room = len(nursery.child_tasks) < MAX_TURNS_AWAITED

@@ -4,7 +4,8 @@ A frame is a 4-byte big-endian length and that many bytes of CBOR. The first fra
 connection is the acceptor's greeting; after it, requests go one way and replies the
 other, in frames of the form ``[first, [message, …]]``: a run of messages whose request
 ids are ``first``, ``first + 1``, … A reply has the id of its request. One frame of
-requests may be answered by several frames of replies, in any order.
+requests may be answered by several frames of replies, in any order. A frame of requests whose
+``first`` is null is not answered.
 
 Messages are arrays that begin with a small integer, their kind; ``docs/protocol.md``
 lists them. Decoding takes every byte for hostile: what is not exactly one of these
@@ -77,6 +78,7 @@ _MessageT = TypeVar("_MessageT")
 _HEADER_BYTES: Final = 4
 _FAREWELL: Final = b"\x81"  # how such a payload begins: an array of one item
 _RUN: Final = b"\x82"  # of two
+_UNANSWERED: Final = _RUN + b"\xf6"  # the first of which is null
 
 
 def frame(payload: bytes) -> bytes:
@@ -139,8 +141,8 @@ def encode_replies(replies: Sequence[Reply]) -> bytes:
     return cbor2.dumps([_reply_array(reply) for reply in replies])
 
 
-def run(first: int, messages: bytes) -> bytes:
-    """A frame of encoded messages whose request ids begin at ``first``."""
+def run(first: int | None, messages: bytes) -> bytes:
+    """A frame of encoded messages whose request ids begin at ``first``; None: they have none."""
     return frame(_RUN + cbor2.dumps(first) + messages)
 
 
@@ -260,12 +262,15 @@ def _sight_array(sight: Sight | None) -> tuple[object, ...] | None:
 # --- Decoding ----------------------------------------------------------------------
 
 
-def decode_requests(payload: bytes) -> tuple[int, list[Request]]:
-    """The first request id, and the requests, of a frame's payload.
+def decode_requests(payload: bytes) -> tuple[int | None, list[Request]]:
+    """The first request id (None: nobody wants the answers), and the requests, of a payload.
 
     Raises:
         ProtocolError: it is no frame of requests.
     """
+    if payload[:2] == _UNANSWERED:
+        _, encoded = _open_array(payload, 2)
+        return None, _messages(encoded, _REQUESTS)
     first, _, encoded = _open_run(payload)
     return first, _messages(encoded, _REQUESTS)
 
@@ -323,10 +328,16 @@ def _open_run(payload: bytes) -> tuple[int, int, bytes]:
     if payload[:1] != _RUN:
         raise ProtocolError("a frame is [first, [message, …]]")
     first, start = read_head(payload, 1, UNSIGNED)
+    count, encoded = _open_array(payload, start)
+    return _integer(first, 0, MAX_REQUEST_ID - count), count, encoded
+
+
+def _open_array(payload: bytes, start: int) -> tuple[int, bytes]:
+    """How many messages begin there, and all of them."""
     count, _ = read_head(payload, start, ARRAY)
     if not 1 <= count <= MAX_BATCH_MESSAGES:
         raise ProtocolError(f"a frame has 1 to {MAX_BATCH_MESSAGES} messages, not {count}")
-    return _integer(first, 0, MAX_REQUEST_ID - count), count, payload[start:]
+    return count, payload[start:]
 
 
 def _messages(

@@ -19,6 +19,7 @@ from paxoskv.link import Link
 from paxoskv.paxos.messages import (
     FAST,
     NO_TOP,
+    Commit,
     Find,
     Found,
     Instance,
@@ -299,12 +300,59 @@ async def test_a_reply_goes_to_the_request_with_its_id() -> None:
 
 async def test_answers_that_nobody_waits_for_are_counted() -> None:
     batch = link.Batch([Read(Instance("foo", ver)) for ver in range(2)])
-    exchange = link.Exchange(batch, None, None, again=False)
+    exchange = link.Exchange(batch, lambda *_: None, None, again=False)
     exchange.begin(0)
+    exchange.abandon()
     assert exchange.take(1, 1, b"no reply")
     assert not exchange.answered
     assert exchange.take(0, 1, encode_replies([Report(None, NO_TOP)]))
     assert exchange.answered
+
+
+async def test_what_is_told_is_no_debt() -> None:
+    """Who does not answer what needs no answer is neither silent nor behind."""
+    got: list[bytes] = []
+
+    async def reads(stream: trio.SocketStream) -> None:
+        await stream.send_all(wire.encode_greeting(identity))
+        buffer = wire.FrameBuffer()
+        async for data in stream:
+            got.extend(buffer.feed(data))
+
+    async with trio.open_nursery() as nursery:
+        listeners = await listen(Address("127.0.0.1", 0))
+        address = Address(*listeners[0].socket.getsockname())
+        (identity,) = new_cluster([address])
+        nursery.start_soon(trio.serve_listeners, reads, listeners)
+        link_ = Link(address, lambda *_: True, lambda: None, Random(1))
+        nursery.start_soon(link_.run)
+        await eventually(lambda: link_.ready)
+        commit = Commit(Instance("foo", 0), ProposalId(b"p" * 16, 1), None)
+        for _ in range(2 * MAX_UNANSWERED_FRAMES):
+            link_.tell(link.Batch([commit]))
+        await eventually(lambda: len(got) == 2 * MAX_UNANSWERED_FRAMES)
+        assert link_.ready
+        assert link_.prompt(0.0)
+        assert {wire.decode_requests(payload)[0] for payload in got} == {None}
+        nursery.cancel_scope.cancel()
+
+
+async def test_r12_what_is_told_to_a_stalled_acceptor_grows_no_queue() -> None:
+    async with cluster_with(greets_and_never_reads) as addresses, open_kv(addresses) as kv:
+        await eventually(lambda: kv._client.connected and bad_link(kv).up)
+        link_ = bad_link(kv)
+        batch = link.Batch(
+            [
+                Commit(Instance("foo" * 300, ver), ProposalId(b"p" * 16, 1), None)
+                for ver in range(500)
+            ]
+        )
+        told = 0
+        while link_.ready:
+            link_.tell(batch)
+            told += len(batch.encoded)
+        waits = sum(exchange.size for exchange in link_._outbox)
+        assert waits <= MAX_UNANSWERED_BYTES + 2 * MAX_BATCH_BYTES < told
 
 
 async def test_r7_what_was_asked_before_says_so() -> None:

@@ -15,10 +15,23 @@ from trio.testing import wait_all_tasks_blocked
 import paxoskv
 from paxoskv import limits, open_kv, open_local_cluster, server, wire
 from paxoskv.identity import parse_address
-from paxoskv.paxos.messages import Accept, Ballot, Instance, Proposal, ProposalId, Read, Reply
+from paxoskv.paxos.messages import (
+    Accept,
+    Ballot,
+    Chosen,
+    Commit,
+    Instance,
+    Proposal,
+    ProposalId,
+    Read,
+    Reply,
+    Report,
+    Vote,
+)
 
 from .frames import replies_in
 
+ME = b"p" * 16
 GOOD = wire.run(0, wire.encode_requests([Read(Instance("foo", 0))]))
 
 
@@ -122,10 +135,27 @@ async def test_replies_carry_the_ids_of_their_requests() -> None:
         assert [(first, len(replies)) for first, replies in runs] == [(70, 3), (5, 1)]
 
 
+async def test_what_has_no_ids_is_done_and_not_answered() -> None:
+    accept = Accept(Instance("foo", 0), Ballot(1, ME), Proposal(ProposalId(ME, 1), b"\x05"))
+    commit = Commit(accept.instance, accept.proposal.id, None)
+    async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
+        await stream.send_all(
+            wire.run(None, wire.encode_requests([accept]))
+            + wire.run(7, wire.encode_requests([Read(accept.instance)]))
+            + wire.run(None, wire.encode_requests([commit, Read(accept.instance)]))
+            + wire.run(8, wire.encode_requests([Read(accept.instance)]))
+        )
+        vote = Vote(accept.ballot, accept.proposal)
+        assert await replies_to(stream, 2) == [
+            (7, [Report(vote, 0)]),
+            (8, [Chosen(accept.proposal, 0)]),
+        ]
+
+
 async def test_r12_replies_are_cut_at_a_size() -> None:
     async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
-        proposal = Proposal(ProposalId(b"p" * 16, 1), b"x" * limits.MAX_VALUE_BYTES)
-        accept = Accept(Instance("foo", 0), Ballot(1, b"p" * 16), proposal)
+        proposal = Proposal(ProposalId(ME, 1), b"x" * limits.MAX_VALUE_BYTES)
+        accept = Accept(Instance("foo", 0), Ballot(1, ME), proposal)
         await stream.send_all(wire.run(0, wire.encode_requests([accept])))
         await replies_to(stream, 1)
         count = limits.MAX_BATCH_MESSAGES

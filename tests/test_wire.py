@@ -114,8 +114,8 @@ def payload_of(data: bytes) -> bytes:
     return payload
 
 
-@given(st.integers(0, 2**40), st.lists(requests, min_size=1, max_size=5))
-def test_requests_survive_the_way(first: int, messages: list[Request]) -> None:
+@given(st.none() | st.integers(0, 2**40), st.lists(requests, min_size=1, max_size=5))
+def test_requests_survive_the_way(first: int | None, messages: list[Request]) -> None:
     payload = payload_of(run(first, encode_requests(messages)))
     assert decode_requests(payload) == (first, messages)
     assert len(payload) <= 16 + sum(map(size_of, messages))
@@ -254,6 +254,8 @@ GOOD = cbor2.dumps([0, [READ]])
         pytest.param(b"\x82\x00\x99\x00", id="half a number of messages"),
         pytest.param(b"\x82\x00\x82" + GOOD[3:], id="a message too few"),
         pytest.param(b"\x82\x00\x80", id="no message"),
+        pytest.param(b"\x82\xf6\x80", id="no message that needs no answer"),
+        pytest.param(b"\x82\xf7" + GOOD[2:], id="undefined for a request id"),
         pytest.param(b"\x9f\x00\x9f\x83\x00cfoo\x00\xff\xff", id="indefinite arrays"),
         pytest.param(b"\x82\x00\x81\x83\x00\x7fcfoo\xff\x00", id="indefinite text"),
         pytest.param(b"\x82\xc2\x41\x00\x81\x83\x00cfoo\x00", id="bignum for an integer"),
@@ -271,6 +273,11 @@ GOOD = cbor2.dumps([0, [READ]])
 def test_cbor_that_is_not_plain_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_requests(payload)
+
+
+def test_replies_have_ids() -> None:
+    with pytest.raises(ProtocolError):
+        replies_in(b"\x82\xf6" + GOOD[2:])
 
 
 def test_a_frame_may_have_heads_of_any_length() -> None:
