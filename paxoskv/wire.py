@@ -4,8 +4,8 @@ A frame is a 4-byte big-endian length and that many bytes of CBOR. The first fra
 connection is the acceptor's greeting; after it, requests go one way and replies the
 other, in frames of the form ``[first, [message, …]]``: a run of messages whose request
 ids are ``first``, ``first + 1``, … A reply has the id of its request. One frame of
-requests may be answered by several frames of replies, in any order. A frame of requests whose
-``first`` is null is not answered.
+requests may be answered by several frames of replies, in any order. Commits may go in a frame
+whose ``first`` is null; it is not answered.
 
 Messages are arrays that begin with a small integer, their kind; ``docs/protocol.md``
 lists them. Decoding takes every byte for hostile: what is not exactly one of these
@@ -270,7 +270,10 @@ def decode_requests(payload: bytes) -> tuple[int | None, list[Request]]:
     """
     if payload[:2] == _UNANSWERED:
         _, encoded = _open_array(payload, 2)
-        return None, _messages(encoded, _REQUESTS)
+        requests = _messages(encoded, _REQUESTS)
+        if not all(isinstance(request, Commit) for request in requests):
+            raise ProtocolError("only commits need no answer")
+        return None, requests
     first, _, encoded = _open_run(payload)
     return first, _messages(encoded, _REQUESTS)
 

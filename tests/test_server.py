@@ -25,8 +25,7 @@ from paxoskv.paxos.messages import (
     ProposalId,
     Read,
     Reply,
-    Report,
-    Vote,
+    Voted,
 )
 
 from .frames import replies_in
@@ -135,21 +134,16 @@ async def test_replies_carry_the_ids_of_their_requests() -> None:
         assert [(first, len(replies)) for first, replies in runs] == [(70, 3), (5, 1)]
 
 
-async def test_what_has_no_ids_is_done_and_not_answered() -> None:
+async def test_commits_without_ids_are_done_and_not_answered() -> None:
     accept = Accept(Instance("foo", 0), Ballot(1, ME), Proposal(ProposalId(ME, 1), b"\x05"))
     commit = Commit(accept.instance, accept.proposal.id, None)
     async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
         await stream.send_all(
-            wire.run(None, wire.encode_requests([accept]))
-            + wire.run(7, wire.encode_requests([Read(accept.instance)]))
-            + wire.run(None, wire.encode_requests([commit, Read(accept.instance)]))
+            wire.run(7, wire.encode_requests([accept]))
+            + wire.run(None, wire.encode_requests([commit, commit]))
             + wire.run(8, wire.encode_requests([Read(accept.instance)]))
         )
-        vote = Vote(accept.ballot, accept.proposal)
-        assert await replies_to(stream, 2) == [
-            (7, [Report(vote, 0)]),
-            (8, [Chosen(accept.proposal, 0)]),
-        ]
+        assert await replies_to(stream, 2) == [(7, [Voted(0)]), (8, [Chosen(accept.proposal, 0)])]
 
 
 async def test_r12_replies_are_cut_at_a_size() -> None:

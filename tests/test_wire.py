@@ -83,12 +83,13 @@ tops = st.integers(-1, MAX_VERSION)
 prefixes = st.just("") | keys
 items = st.tuples(keys, versions, cast | proposals)
 sizes = st.integers(0, MAX_STORE_BYTES)
+commits = st.builds(Commit, instances, proposal_ids, st.none())
 requests: st.SearchStrategy[Request] = (
     st.builds(Read, instances)
     | st.builds(Prepare, instances, classic)
     | st.builds(Accept, instances, ballots, proposals, st.booleans(), st.none())
     | st.builds(Accept, later_instances, ballots, proposals, st.booleans(), proposal_ids)
-    | st.builds(Commit, instances, proposal_ids, st.none())
+    | commits
     | st.builds(Find, keys, st.integers(1, END))
     | st.builds(Scan, prefixes, prefixes)
     | st.builds(Turn, keys)
@@ -114,10 +115,17 @@ def payload_of(data: bytes) -> bytes:
     return payload
 
 
-@given(st.none() | st.integers(0, 2**40), st.lists(requests, min_size=1, max_size=5))
-def test_requests_survive_the_way(first: int | None, messages: list[Request]) -> None:
+@given(st.integers(0, 2**40), st.lists(requests, min_size=1, max_size=5))
+def test_requests_survive_the_way(first: int, messages: list[Request]) -> None:
     payload = payload_of(run(first, encode_requests(messages)))
     assert decode_requests(payload) == (first, messages)
+    assert len(payload) <= 16 + sum(map(size_of, messages))
+
+
+@given(st.lists(commits, min_size=1, max_size=5))
+def test_commits_survive_the_way_without_ids(messages: list[Request]) -> None:
+    payload = payload_of(run(None, encode_requests(messages)))
+    assert decode_requests(payload) == (None, messages)
     assert len(payload) <= 16 + sum(map(size_of, messages))
 
 
@@ -255,6 +263,7 @@ GOOD = cbor2.dumps([0, [READ]])
         pytest.param(b"\x82\x00\x82" + GOOD[3:], id="a message too few"),
         pytest.param(b"\x82\x00\x80", id="no message"),
         pytest.param(b"\x82\xf6\x80", id="no message that needs no answer"),
+        pytest.param(b"\x82\xf6" + GOOD[2:], id="a read without an id"),
         pytest.param(b"\x82\xf7" + GOOD[2:], id="undefined for a request id"),
         pytest.param(b"\x9f\x00\x9f\x83\x00cfoo\x00\xff\xff", id="indefinite arrays"),
         pytest.param(b"\x82\x00\x81\x83\x00\x7fcfoo\xff\x00", id="indefinite text"),

@@ -1556,7 +1556,16 @@ BREAKS: Final = (
         "server.py",
         "                if first is None:\n",
         "                first = first or 0\n                if first is None:\n",
-        "tests/test_server.py -k no_ids",
+        "tests/test_server.py -k without_ids",
+    ),
+    Break(
+        "anything-goes-without-an-answer",
+        "R12",
+        "A stranger has an acceptor scan all its keys, over and over, and reads nothing.",
+        "wire.py",
+        "        if not all(isinstance(request, Commit) for request in requests):\n",
+        "        if False:\n",
+        "tests/test_wire.py -k plain",
     ),
     Break(
         "what-needs-no-answer-is-not-done",
@@ -1565,7 +1574,7 @@ BREAKS: Final = (
         "server.py",
         "                        self._reply(request)  # which nobody wants to know\n",
         "                        pass\n",
-        "tests/test_server.py -k no_ids",
+        "tests/test_server.py -k without_ids",
     ),
     Break(
         "what-is-told-is-a-debt",
