@@ -99,6 +99,10 @@ RECEIVE_BYTES: Final = 64 * KIB
 DEFAULT_TIMEOUT: Final = 5.0
 """How long a call may take, unless ``open_kv`` is told otherwise."""
 
+MAX_ROUND_OPERATIONS: Final = 128
+"""Operations in one round. More go in several, so that acceptors and the client work at the same
+time; fewer, and what each round costs is shared by too few."""
+
 MAX_OPEN_ROUNDS: Final = 16
 """Rounds that wait for replies at a time; further callers wait in order."""
 

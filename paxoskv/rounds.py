@@ -32,9 +32,9 @@ from .limits import (
     LATE,
     LATE_ROUND_TRIPS,
     MAX_BATCH_BYTES,
-    MAX_BATCH_MESSAGES,
     MAX_OPEN_ROUNDS,
     MAX_PAUSE,
+    MAX_ROUND_OPERATIONS,
 )
 from .link import Batch, Deliver, Exchange, Link
 from .pauses import Pauses
@@ -284,7 +284,7 @@ class Rounds:
         jobs: list[Job[Any]] = []
         room = MAX_BATCH_BYTES
         for queue in (self._continuing, self._fresh):
-            while queue and len(jobs) < MAX_BATCH_MESSAGES:
+            while queue and len(jobs) < MAX_ROUND_OPERATIONS:
                 job = next(iter(queue))
                 size = size_of(job.request)
                 if jobs and size > room:

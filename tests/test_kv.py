@@ -19,8 +19,14 @@ from paxoskv import Entry, open_kv, open_local_cluster
 from paxoskv import link as link_module
 from paxoskv.client import Client
 from paxoskv.identity import Address, new_cluster, parse_address
-from paxoskv.limits import DEFAULT_KEEP, MAX_KEY_BYTES, MAX_OPEN_ROUNDS, MAX_VALUE_BYTES
-from paxoskv.link import Batch, Exchange
+from paxoskv.limits import (
+    DEFAULT_KEEP,
+    MAX_KEY_BYTES,
+    MAX_OPEN_ROUNDS,
+    MAX_ROUND_OPERATIONS,
+    MAX_VALUE_BYTES,
+)
+from paxoskv.link import Batch, Exchange, Link
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import FAST, Accept, Ballot, Prepare, Proposal, ProposalId, Vote
 from paxoskv.paxos.proposer import Proposer
@@ -107,6 +113,24 @@ async def test_many_calls_share_few_rounds() -> None:
         assert kv._client.rounds.count - before < 40
         for i in range(200):
             assert await kv.get(f"key {i}", 0) == Entry(f"key {i}", 0, i)
+
+
+async def test_r12_a_round_carries_no_more_than_the_limit_says() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.get("warm")
+        sizes: list[int] = []
+        post = Link.post
+
+        def note(link: Link, batch: Batch, *args: Any, **kwargs: Any) -> Exchange:
+            sizes.append(len(batch.requests))
+            return post(link, batch, *args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Link, "post", note)
+            async with trio.open_nursery() as nursery:
+                for i in range(2 * MAX_ROUND_OPERATIONS + 5):
+                    nursery.start_soon(kv.get, f"key {i}")
+        assert max(sizes) == MAX_ROUND_OPERATIONS
 
 
 async def test_calls_that_go_on_together_share_their_rounds_again_and_again() -> None:

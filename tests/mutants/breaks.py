@@ -938,6 +938,15 @@ BREAKS: Final = (
         CLIENT,
     ),
     Break(
+        "a-round-carries-all",
+        "R12",
+        "With very many callers the acceptors wait for the client, and it for them.",
+        "rounds.py",
+        "            while queue and len(jobs) < MAX_ROUND_OPERATIONS:\n",
+        "            while queue and len(jobs) < 2 * MAX_ROUND_OPERATIONS:\n",
+        "tests/test_kv.py -k carries_no_more",
+    ),
+    Break(
         "commits-pile-up",
         "R12",
         "While the acceptors are away, what a busy client would tell them fills its memory.",
