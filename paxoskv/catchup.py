@@ -57,11 +57,11 @@ async def catch_up(host: Host, rng: Random | None = None) -> None:
         while True:
             now = trio.current_time()
             away = now - awake > AWAY or not client.connected
-            if away or host.acceptor.missed_too_many:
+            if away or host.acceptor.missed_unnamed:
                 due = min(due, now)
             try:
                 if now >= due:
-                    host.acceptor.missed_too_many = False
+                    host.acceptor.missed_unnamed = False
                     await learner.learn_all()
                     due = trio.current_time() + CATCH_UP_INTERVAL
                 await learner.learn_missed()

@@ -257,7 +257,7 @@ class Link:
         return exchange
 
     def tell(self, batch: Batch) -> None:
-        """Send a batch that needs no answers; the link must be ready.
+        """Send a batch of commits, which need no answers; the link must be ready.
 
         It is lost with the connection.
         """

@@ -265,7 +265,7 @@ class Host:
             else:
                 logger.error("serves again")
                 # The commits that were not flushed are forgotten, and nobody repeats them.
-                self.acceptor.missed_too_many = True
+                self.acceptor.missed_unnamed = True
                 self._mending = trio.Event()
 
     # --- connections -------------------------------------------------------------------

@@ -292,7 +292,7 @@ def test_r12_missed_keys_are_noted_up_to_a_limit() -> None:
     acceptor = Acceptor(MemoryStore())
     for number in range(MAX_MISSED_KEYS):
         acceptor.handle(Commit(Instance(f"key {number}", 0), P.id, None))
-    assert not acceptor.missed_too_many
+    assert not acceptor.missed_unnamed
     acceptor.handle(Commit(Instance("one more", 0), P.id, None))
-    assert acceptor.missed_too_many
+    assert acceptor.missed_unnamed
     assert len(acceptor.missed) == MAX_MISSED_KEYS

@@ -183,10 +183,11 @@ class Acceptor:
     Attributes:
         missed: the keys of commits that it could make no use of, for it had no vote for the
             proposal, in the order in which they came; whoever looks after them takes them out.
-        missed_too_many: whether there were more of them than it notes, or others were lost.
+        missed_unnamed: whether there were others, of which it does not know the keys: there were
+            more than it notes, or they were lost.
     """
 
-    __slots__ = ("_keep", "_release", "_store", "missed", "missed_too_many")
+    __slots__ = ("_keep", "_release", "_store", "missed", "missed_unnamed")
 
     def __init__(self, store: Store, keep: int = DEFAULT_KEEP, release: str = "") -> None:
         assert keep >= 1, "the latest version is always kept"
@@ -194,7 +195,7 @@ class Acceptor:
         self._keep = keep
         self._release = release
         self.missed: dict[str, None] = {}
-        self.missed_too_many = False
+        self.missed_unnamed = False
 
     def known(self, key: str) -> Told:
         """The latest version of a key that it knows to be chosen."""
@@ -309,7 +310,7 @@ class Acceptor:
         if len(self.missed) < MAX_MISSED_KEYS:
             self.missed[key] = None
         else:
-            self.missed_too_many = True
+            self.missed_unnamed = True
 
     def _find(self, key: str, below: int) -> Found | Compacted:
         summary = self._store.summary(key)

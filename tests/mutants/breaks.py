@@ -1711,7 +1711,7 @@ BREAKS: Final = (
         "R8",
         "After a disk was full for a moment, its acceptor never learns what it said had arrived.",
         "server.py",
-        "                self.acceptor.missed_too_many = True\n",
+        "                self.acceptor.missed_unnamed = True\n",
         "",
         "tests/test_catchup.py",
     ),
