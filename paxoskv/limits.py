@@ -100,8 +100,9 @@ DEFAULT_TIMEOUT: Final = 5.0
 """How long a call may take, unless ``open_kv`` is told otherwise."""
 
 MAX_ROUND_OPERATIONS: Final = 128
-"""Operations in one round. More go in several, so that acceptors and the client work at the same
-time; fewer, and what each round costs is shared by too few."""
+"""Operations in one round, which is one frame. More go in several, so that acceptors and the client
+work at the same time; with fewer, what each round costs is shared by too few."""
+assert MAX_ROUND_OPERATIONS <= MAX_BATCH_MESSAGES
 
 MAX_OPEN_ROUNDS: Final = 16
 """Rounds that wait for replies at a time; further callers wait in order."""
@@ -117,7 +118,7 @@ COMMIT_ROUND_TRIPS: Final = 4.0
 ``COMMIT_PATIENCE``."""
 
 COMMIT_PATIENCE: Final = 0.25
-"""How long commits alone may take to be answered; also what closing a client may take."""
+"""How long a commit waits at most, and how long a client that closes waits for its last ones."""
 
 CONTENDED: Final = 1.0
 """How long after it met another writer of a key a client waits in line before it writes it."""

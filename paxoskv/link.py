@@ -1,11 +1,12 @@
 """One client's connection to one acceptor: many requests in flight, reconnects, bounded.
 
 A link owns its stream, so a caller that is cancelled never leaves half a frame behind.
-Callers hand it a batch, with :meth:`Link.ask` to wait for the answers, or with
-:meth:`Link.post` not to. What the system takes at once leaves at once, by a plain call; a task
-of the link sends the rest, and another one reads. With :meth:`Link.ask` a batch outlives a lost
-connection: without its answer it is sent again when the link is up again. That is safe, for an
-acceptor answers a repeated request as it would have answered the first.
+Callers hand it a batch, with :meth:`Link.ask` to wait for the answers, with :meth:`Link.post`
+not to, or with :meth:`Link.tell` where there will be none. What the system takes at once leaves
+at once, by a plain call; a task of the link sends the rest, and another one reads. With
+:meth:`Link.ask` a batch outlives a lost connection: without its answer it is sent again when the
+link is up again. That is safe, for an acceptor answers a repeated request as it would have answered
+the first.
 """
 
 from __future__ import annotations
@@ -81,12 +82,14 @@ class Batch:
                     raise ProtocolError(
                         f"this {type(reply).__name__} does not answer a {type(request).__name__}"
                     )
+            if len(encoded) > MAX_BATCH_BYTES:
+                return replies
             self._decoded = start, encoded, replies
         return self._decoded[2]
 
 
 class Exchange:
-    """One batch on one connection, from its turn to be sent to its last reply.
+    """One batch on one connection, from its turn to be sent to its last reply, if it has any.
 
     Args:
         batch: the batch.
@@ -150,11 +153,14 @@ class Exchange:
         indexes = range(start, start + count)
         if not self._missing.issuperset(indexes):
             return False
-        batch, deliver, _ = self._asked or (None, None, None)
-        replies = () if batch is None or deliver is None else batch.replies(start, encoded)
+        if self._asked is None:
+            self._missing.difference_update(indexes)
+            return True
+        batch, deliver, _ = self._asked
+        assert deliver is not None, "what needs no replies misses none"
+        replies = batch.replies(start, encoded)
         self._missing.difference_update(indexes)
-        if deliver is not None:
-            deliver(start, replies, self._again, self.answered)
+        deliver(start, replies, self._again, self.answered)
         if self.answered:
             self.end()
         return True
@@ -195,6 +201,7 @@ class Link:
         self._silence = ""  # how long it was silent, when that was the end of a connection
         self._outbox: dict[Exchange, None] = {}  # not begun; whoever asked still waits
         self._unanswered: list[Exchange] = []  # begun, oldest first
+        self._told = 0  # bytes sent since it answered last that need no answer
         self._ready = trio.lowlevel.ParkingLot()  # askers, while we are down or behind
         self._stream: Stream | None = None  # while it is up
         self._rest = memoryview(b"")  # of what was begun, and the system did not take at once
@@ -232,7 +239,7 @@ class Link:
     def prompt(self, within: float) -> bool:
         """Whether the acceptor is there, and owes no answer for longer than so many seconds."""
         if not self.up or not self._unanswered:
-            return self.up
+            return self.up and not self._rest  # or it does not take what it is told
         return trio.current_time() - self._unanswered[0].sent <= within
 
     def explain(self) -> str:
@@ -354,7 +361,7 @@ class Link:
         """Serve those who ask, on a connection that was welcomed; return why it was lost."""
         self._down = self.refused = None
         self._last_heard = trio.current_time()
-        self._next_id = 0
+        self._next_id = self._told = 0
         self._silence = ""
         self._stream = stream
         self._changed()
@@ -389,7 +396,9 @@ class Link:
                 del self._outbox[exchange]
                 data += exchange.begin(self._next_id)
                 self._next_id += exchange.count
-                if not exchange.answered:
+                if exchange.answered:  # it was told, and that was all
+                    self._told += exchange.size
+                else:
                     self._unanswered.append(exchange)
             self._rest = memoryview(data)[self._stream.send_now(data) :]
         if self._rest:
@@ -403,13 +412,21 @@ class Link:
         while True:
             while not self._rest:
                 await self._writer.park()
+            patience = SILENCE_TIMEOUT + len(self._rest) / SLOWEST_LINK
             try:
-                await stream.send_all(self._rest)
+                with trio.move_on_after(patience) as sending:
+                    await stream.send_all(self._rest)
             except trio.BrokenResourceError:
+                connection.cancel()
+                return
+            if sending.cancelled_caught:
+                self._silence = f"did not take what it was sent within {patience:.1f} s"
                 connection.cancel()
                 return
             self._rest = memoryview(b"")
             self._send()
+            if self._ready and self.ready:
+                self._ready.unpark_all()  # what needed no answer has left room
 
     async def _read(self, stream: Stream) -> str:
         """Take replies until the connection is lost; return why it was."""
@@ -438,7 +455,7 @@ class Link:
             now = trio.current_time()
             due = now + SILENCE_TIMEOUT  # at the earliest, for what is asked from now on
             if self._unanswered:
-                owed = sum(exchange.size for exchange in self._unanswered)
+                owed = self._told + sum(exchange.size for exchange in self._unanswered)
                 patience = SILENCE_TIMEOUT + owed / SLOWEST_LINK
                 due = max(self._last_heard, self._unanswered[0].sent) + patience
                 if due <= now:
@@ -452,7 +469,7 @@ class Link:
             if exchange.take(first, count, encoded):
                 if exchange.answered:
                     del self._unanswered[index]
-                self._failures = 0
+                self._failures = self._told = 0
                 return
         raise ProtocolError("a reply to a request that was not made, or was answered")
 

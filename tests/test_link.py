@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from random import Random
@@ -168,6 +169,11 @@ def test_what_acceptors_answer_alike_is_decoded_once(monkeypatch: pytest.MonkeyP
     assert [*batch.replies(0, other)] == [nothing, Found(-1, None, 0)]
     assert [*batch.replies(0, same)] == [nothing, nothing]
     assert decoded == [same, other, same]
+    # What is large is not kept.
+    monkeypatch.setattr(link, "MAX_BATCH_BYTES", len(same) - 1)
+    for _ in range(2):
+        assert [*batch.replies(0, other)] == [nothing, Found(-1, None, 0)]
+    assert decoded[3:] == [other, other]
     # The same bytes answer one request, and not another.
     vote = Vote(FAST, Proposal(ProposalId(b"p" * 16, 1), b""))
     alone = encode_replies([newer._replace(sight=vote)])
@@ -309,50 +315,105 @@ async def test_answers_that_nobody_waits_for_are_counted() -> None:
     assert exchange.answered
 
 
+COMMITS = link.Batch(
+    [Commit(Instance("foo" * 300, ver), ProposalId(b"p" * 16, 1), None) for ver in range(250)]
+)
+
+
+@asynccontextmanager
+async def link_to(behaviour: Behaviour) -> AsyncIterator[Link]:
+    """A link to an acceptor that behaves as it is told to."""
+    async with trio.open_nursery() as nursery:
+        listeners = await listen(Address("127.0.0.1", 0))
+        address = Address(*listeners[0].socket.getsockname())
+        (identity,) = new_cluster([address])
+
+        async def handle(stream: trio.SocketStream) -> None:
+            with suppress(trio.BrokenResourceError):
+                await behaviour(stream, identity)
+
+        nursery.start_soon(trio.serve_listeners, handle, listeners)
+        link_ = Link(address, lambda *_: True, lambda: None, Random(1))
+        nursery.start_soon(link_.run)
+        await eventually(lambda: link_.ready)
+        yield link_
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_is_told_is_no_debt() -> None:
     """Who does not answer what needs no answer is neither silent nor behind."""
     got: list[bytes] = []
 
-    async def reads(stream: trio.SocketStream) -> None:
+    async def reads(stream: trio.SocketStream, identity: Identity) -> None:
         await stream.send_all(wire.encode_greeting(identity))
         buffer = wire.FrameBuffer()
         async for data in stream:
             got.extend(buffer.feed(data))
 
-    async with trio.open_nursery() as nursery:
-        listeners = await listen(Address("127.0.0.1", 0))
-        address = Address(*listeners[0].socket.getsockname())
-        (identity,) = new_cluster([address])
-        nursery.start_soon(trio.serve_listeners, reads, listeners)
-        link_ = Link(address, lambda *_: True, lambda: None, Random(1))
-        nursery.start_soon(link_.run)
-        await eventually(lambda: link_.ready)
-        commit = Commit(Instance("foo", 0), ProposalId(b"p" * 16, 1), None)
+    async with link_to(reads) as link_:
         for _ in range(2 * MAX_UNANSWERED_FRAMES):
-            link_.tell(link.Batch([commit]))
+            link_.tell(link.Batch(COMMITS.requests[:1]))
         await eventually(lambda: len(got) == 2 * MAX_UNANSWERED_FRAMES)
         assert link_.ready
         assert link_.prompt(0.0)
         assert {wire.decode_requests(payload)[0] for payload in got} == {None}
-        nursery.cancel_scope.cancel()
 
 
-async def test_r12_what_is_told_to_a_stalled_acceptor_grows_no_queue() -> None:
-    async with cluster_with(greets_and_never_reads) as addresses, open_kv(addresses) as kv:
-        await eventually(lambda: kv._client.connected and bad_link(kv).up)
-        link_ = bad_link(kv)
-        batch = link.Batch(
-            [
-                Commit(Instance("foo" * 300, ver), ProposalId(b"p" * 16, 1), None)
-                for ver in range(500)
-            ]
-        )
-        told = 0
-        while link_.ready:
-            link_.tell(batch)
-            told += len(batch.encoded)
+async def test_r12_who_does_not_take_what_it_is_told_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "SILENCE_TIMEOUT", 0.1)
+    monkeypatch.setattr(link, "SLOWEST_LINK", math.inf)
+    async with link_to(greets_and_never_reads) as link_:
+        for _ in range(1000):
+            if link_.ready:
+                link_.tell(COMMITS)
         waits = sum(exchange.size for exchange in link_._outbox)
-        assert waits <= MAX_UNANSWERED_BYTES + 2 * MAX_BATCH_BYTES < told
+        assert waits < MAX_UNANSWERED_BYTES + len(COMMITS.encoded)
+        assert not link_._unanswered
+        assert not link_.prompt(0.0), "it must not be counted on"
+        await eventually(lambda: "did not take what it was sent" in link_.explain())
+        assert link_.failed
+
+
+async def test_who_waits_for_what_was_told_before_goes_on_when_it_has_left() -> None:
+    go_on = trio.Event()
+
+    async def reads_later(stream: trio.SocketStream, identity: Identity) -> None:
+        await stream.send_all(wire.encode_greeting(identity))
+        await go_on.wait()
+        buffer = wire.FrameBuffer()
+        async for data in stream:
+            for payload in buffer.feed(data):
+                first, _ = wire.decode_requests(payload)
+                if first is not None:
+                    await stream.send_all(wire.run(first, encode_replies([Report(None, NO_TOP)])))
+
+    async with link_to(reads_later) as link_, trio.open_nursery() as nursery:
+        while link_.ready:
+            link_.tell(COMMITS)
+        read = link.Batch([Read(Instance("foo", 0))])
+        nursery.start_soon(link_.ask, read, lambda *_: None)
+        await wait_all_tasks_blocked()
+        assert link_._ready, "it waits until there is room"
+        go_on.set()
+        with trio.fail_after(10):
+            while nursery.child_tasks:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+
+async def test_what_is_told_before_gives_an_acceptor_more_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "SILENCE_TIMEOUT", 0.1)
+    monkeypatch.setattr(link, "SLOWEST_LINK", len(COMMITS.encoded))  # a batch a second
+    async with link_to(reads_and_never_answers) as link_:
+        link_.tell(COMMITS)
+        await eventually(lambda: not link_._rest)
+        link_.tell(link.Batch(COMMITS.requests[:1]))
+        link_.post(link.Batch([Read(Instance("foo", 0))]), lambda *_: None, lambda _: None)
+        await eventually(lambda: not link_.up)
+        assert "silent for 1.1 s" in link_.explain()
 
 
 async def test_r7_what_was_asked_before_says_so() -> None:

@@ -257,8 +257,7 @@ class DiskStore:
 
     def _of(self, key: str) -> _Kept:
         """What is in memory of a key, from now on if it was not."""
-        if self._failure is not None:
-            self._check()
+        self._check()
         kept = self._recent.get(key)
         if kept is None:
             # In the order in which a flush in a thread moves it on.
