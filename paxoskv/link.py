@@ -82,9 +82,9 @@ class Batch:
                     raise ProtocolError(
                         f"this {type(reply).__name__} does not answer a {type(request).__name__}"
                     )
-            if len(encoded) > MAX_BATCH_BYTES:
-                return replies
-            self._decoded = start, encoded, replies
+            if len(encoded) <= MAX_BATCH_BYTES:
+                self._decoded = start, encoded, replies
+            return replies
         return self._decoded[2]
 
 
@@ -278,8 +278,13 @@ class Link:
     def withdraw(self, exchange: Exchange) -> None:
         """Withdraw a batch that was not begun, and give up the answer to one that was."""
         exchange.abandon()
-        if self._outbox.pop(exchange, exchange) is None and self._ready and self.ready:
-            self._ready.unpark_all()  # it left room
+        if self._outbox.pop(exchange, exchange) is None:
+            self._let_askers_go_on()
+
+    def _let_askers_go_on(self) -> None:
+        """Wake those who wait until the link is ready, if it is."""
+        if self._ready and self.ready:
+            self._ready.unpark_all()
 
     async def ask(self, batch: Batch, deliver: Deliver, again: bool = False) -> None:
         """Send a batch, deliver the replies, and return when all of them have come.
@@ -365,7 +370,7 @@ class Link:
         self._silence = ""
         self._stream = stream
         self._changed()
-        self._ready.unpark_all()
+        self._let_askers_go_on()
         reason = "the connection broke"
         try:
             async with trio.open_nursery() as nursery:
@@ -425,8 +430,7 @@ class Link:
                 return
             self._rest = memoryview(b"")
             self._send()
-            if self._ready and self.ready:
-                self._ready.unpark_all()  # what needed no answer has left room
+            self._let_askers_go_on()  # what needs no answer has left room
 
     async def _read(self, stream: Stream) -> str:
         """Take replies until the connection is lost; return why it was."""
@@ -446,8 +450,7 @@ class Link:
                 return f"cannot serve now: {error}"
             except ProtocolError as error:
                 return f"broke the protocol: {error}"
-            if self._ready and not self.behind:
-                self._ready.unpark_all()
+            self._let_askers_go_on()
 
     async def _watch(self, connection: trio.CancelScope) -> None:
         """Give up the connection when an acceptor that owes an answer is silent for too long."""

@@ -128,6 +128,11 @@ class _Round:
         else:
             self.nursery.start_soon(link.ask, self.batch, deliver, again)
 
+    def ask_again(self, link: Link, deliver: Deliver, exchange: Exchange) -> None:
+        """An exchange has ended; if its connection was lost, a task waits for the next one."""
+        if not exchange.answered:
+            self.ask(link, deliver, exchange.again)
+
     async def attend(self) -> None:
         """See it to its end; then nobody is asked any more."""
         async with trio.open_nursery() as self.nursery:
@@ -272,7 +277,7 @@ class Rounds:
         for acceptor, link in self._links.items():
             deliver = partial(self._deliver, round_, acceptor)
             if link.ready:
-                ended = partial(_ask_again, round_, link, deliver)
+                ended = partial(round_.ask_again, link, deliver)
                 round_.posted.append((link, link.post(batch, deliver, ended)))
             else:
                 round_.ask(link, deliver, again=False)
@@ -362,9 +367,3 @@ class Rounds:
             # A wait for links that were down says nothing of round trips.
             took = min(trio.current_time() - round_.started, 4 * self._round_trip + 0.01)
             self._round_trip += _SMOOTHING * (took - self._round_trip)
-
-
-def _ask_again(round_: _Round, link: Link, deliver: Deliver, exchange: Exchange) -> None:
-    """An exchange has ended; if its connection was lost, a task waits for the next one."""
-    if not exchange.answered:
-        round_.ask(link, deliver, exchange.again)

@@ -35,7 +35,6 @@ from paxoskv.paxos.messages import (
 )
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
-from paxoskv.wire import decode_replies, encode_replies
 
 Behaviour: TypeAlias = Callable[[trio.SocketStream, Identity], Awaitable[object]]
 
@@ -144,12 +143,12 @@ async def test_r12_a_stalled_acceptor_grows_no_queue(
         if behaviour is reads_and_never_answers:
             assert link_.behind
         # What nobody waits for any more is withdrawn, or does not keep its batch.
-        exchanges = [*link_._outbox, *link_._unanswered]
-        await eventually(lambda: not any(map(is_awaited, exchanges)))
+        await eventually(lambda: not any(map(is_awaited, link_._outbox)))
+        await eventually(lambda: all(each._asked is None for each in link_._unanswered))
 
 
 def is_awaited(exchange: link.Exchange) -> bool:
-    """Whether it keeps its batch for somebody who wants the answers: not for a hint."""
+    """Whether somebody wants its answers: it is no hint, which may lie there."""
     return exchange._asked is not None and exchange._asked[1] is not None
 
 
@@ -158,12 +157,15 @@ def test_what_acceptors_answer_alike_is_decoded_once(monkeypatch: pytest.MonkeyP
 
     def decode(encoded: bytes) -> list[Reply]:
         decoded.append(encoded)
-        return decode_replies(encoded)
+        return wire.decode_replies(encoded)
 
     monkeypatch.setattr(link, "decode_replies", decode)
     batch = link.Batch([Find("foo", 5), Find("bar", 1)])
     nothing, newer = Found(NO_TOP, None, NO_TOP), Found(3, None, 3)
-    same, other = encode_replies([nothing, nothing]), encode_replies([nothing, Found(-1, None, 0)])
+    same, other = (
+        wire.encode_replies([nothing, nothing]),
+        wire.encode_replies([nothing, Found(-1, None, 0)]),
+    )
     assert [*batch.replies(0, same)] == [*batch.replies(0, same)] == [nothing, nothing]
     assert decoded == [same]
     assert [*batch.replies(0, other)] == [nothing, Found(-1, None, 0)]
@@ -176,7 +178,7 @@ def test_what_acceptors_answer_alike_is_decoded_once(monkeypatch: pytest.MonkeyP
     assert decoded[3:] == [other, other]
     # The same bytes answer one request, and not another.
     vote = Vote(FAST, Proposal(ProposalId(b"p" * 16, 1), b""))
-    alone = encode_replies([newer._replace(sight=vote)])
+    alone = wire.encode_replies([newer._replace(sight=vote)])
     assert len(batch.replies(0, alone)) == 1
     with pytest.raises(ProtocolError, match="does not answer"):
         batch.replies(1, alone)
@@ -290,7 +292,7 @@ async def test_a_reply_goes_to_the_request_with_its_id() -> None:
         again=False,
     )
     exchange.begin(10)
-    one, two = ((count, encode_replies([Report(None, NO_TOP)] * count)) for count in (1, 2))
+    one, two = ((count, wire.encode_replies([Report(None, NO_TOP)] * count)) for count in (1, 2))
     assert exchange.take(12, *two)
     assert not exchange.take(9, *one)
     assert not exchange.take(13, *one)
@@ -311,7 +313,7 @@ async def test_answers_that_nobody_waits_for_are_counted() -> None:
     exchange.abandon()
     assert exchange.take(1, 1, b"no reply")
     assert not exchange.answered
-    assert exchange.take(0, 1, encode_replies([Report(None, NO_TOP)]))
+    assert exchange.take(0, 1, wire.encode_replies([Report(None, NO_TOP)]))
     assert exchange.answered
 
 
@@ -335,7 +337,6 @@ async def link_to(behaviour: Behaviour) -> AsyncIterator[Link]:
         nursery.start_soon(trio.serve_listeners, handle, listeners)
         link_ = Link(address, lambda *_: True, lambda: None, Random(1))
         nursery.start_soon(link_.run)
-        await eventually(lambda: link_.ready)
         yield link_
         nursery.cancel_scope.cancel()
 
@@ -351,6 +352,7 @@ async def test_what_is_told_is_no_debt() -> None:
             got.extend(buffer.feed(data))
 
     async with link_to(reads) as link_:
+        await eventually(lambda: link_.ready)
         for _ in range(2 * MAX_UNANSWERED_FRAMES):
             link_.tell(link.Batch(COMMITS.requests[:1]))
         await eventually(lambda: len(got) == 2 * MAX_UNANSWERED_FRAMES)
@@ -365,6 +367,7 @@ async def test_r12_who_does_not_take_what_it_is_told_is_given_up(
     monkeypatch.setattr(link, "SILENCE_TIMEOUT", 0.1)
     monkeypatch.setattr(link, "SLOWEST_LINK", math.inf)
     async with link_to(greets_and_never_reads) as link_:
+        await eventually(lambda: link_.ready)
         for _ in range(1000):
             if link_.ready:
                 link_.tell(COMMITS)
@@ -387,9 +390,12 @@ async def test_who_waits_for_what_was_told_before_goes_on_when_it_has_left() -> 
             for payload in buffer.feed(data):
                 first, _ = wire.decode_requests(payload)
                 if first is not None:
-                    await stream.send_all(wire.run(first, encode_replies([Report(None, NO_TOP)])))
+                    await stream.send_all(
+                        wire.run(first, wire.encode_replies([Report(None, NO_TOP)]))
+                    )
 
     async with link_to(reads_later) as link_, trio.open_nursery() as nursery:
+        await eventually(lambda: link_.ready)
         while link_.ready:
             link_.tell(COMMITS)
         read = link.Batch([Read(Instance("foo", 0))])
@@ -408,6 +414,7 @@ async def test_what_is_told_before_gives_an_acceptor_more_time(
     monkeypatch.setattr(link, "SILENCE_TIMEOUT", 0.1)
     monkeypatch.setattr(link, "SLOWEST_LINK", len(COMMITS.encoded))  # a batch a second
     async with link_to(reads_and_never_answers) as link_:
+        await eventually(lambda: link_.ready)
         link_.tell(COMMITS)
         await eventually(lambda: not link_._rest)
         link_.tell(link.Batch(COMMITS.requests[:1]))
@@ -421,7 +428,7 @@ async def test_r7_what_was_asked_before_says_so() -> None:
     told: list[bool] = []
     connections = 0
 
-    async def loses_the_first(stream: trio.SocketStream) -> None:
+    async def loses_the_first(stream: trio.SocketStream, identity: Identity) -> None:
         nonlocal connections
         connections += 1
         await stream.send_all(wire.encode_greeting(identity))
@@ -430,20 +437,13 @@ async def test_r7_what_was_asked_before_says_so() -> None:
             await stream.send_all(wire.run(0, wire.encode_replies([Report(None, NO_TOP)])))
             await trio.sleep_forever()
 
-    async with trio.open_nursery() as nursery:
-        listeners = await listen(Address("127.0.0.1", 0))
-        address = Address(*listeners[0].socket.getsockname())
-        (identity,) = new_cluster([address])
-        nursery.start_soon(trio.serve_listeners, loses_the_first, listeners)
-        asked = Link(address, lambda *_: True, lambda: None, Random(1))
-        nursery.start_soon(asked.run)
+    async with link_to(loses_the_first) as asked:
         assert not asked.ready
         with trio.fail_after(5):
             batch = link.Batch([Read(Instance("foo", 0))])
             await asked.ask(batch, lambda _start, _replies, again, _all: told.append(again))
         assert told == [True]
         assert connections == 2
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_waits_is_sent_again_on_the_next_connection(

@@ -328,9 +328,10 @@ class DiskStore:
         changed, higher = summary != before, summary.floor > before.floor
         dropped = self._dropped(kept, before.floor, summary.floor) if higher else ()
         reach = kept.reach
-        puts = []
+        new, puts = [], []
         for ver, register in registers.items():
             if ver >= summary.floor:
+                new.append((ver, register))
                 puts.append((register_name(kept.prefix, ver), dump_register(register)))
                 reach = max(reach, ver)
         if changed or reach > kept.reach:
@@ -344,14 +345,13 @@ class DiskStore:
             for ver in dropped:
                 changes.batch.delete(name := register_name(kept.prefix, ver))
                 changes.size += len(name)
-            for ver, register in registers.items():
-                if ver >= summary.floor:
-                    self._remember(kept, ver, register)
+            for ver, register in new:
+                self._remember(kept, ver, register)
             if changed:
                 self._count += before == UNHEARD
-                if more := _PER_VERSION * (len(summary.chosen) - len(before.chosen)):
-                    kept.size += more
-                    self._recent.grew(more)
+                more = _PER_VERSION * (len(summary.chosen) - len(before.chosen))
+                kept.size += more
+                self._recent.grew(more)
             kept.summary, kept.reach = summary, reach
             changes.kept[key] = kept
             self.saved += bool(registers or dropped or changed)
