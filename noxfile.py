@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nox
 
@@ -78,6 +79,21 @@ def mutants(session: nox.Session) -> None:
     """Break the rules one by one; each break must be caught. It takes a while."""
     session.install(".[test]")
     session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
+@nox.session
+def compiled(session: nox.Session) -> None:
+    """Compile the package, and test that; or run what follows ``--``: ``python -m bench quick``."""
+    session.install(".[test,bench]", env={"HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1"})
+    # Away from the source, which Python would find first.
+    away = Path(session.create_tmp()) / "away"
+    shutil.rmtree(away, ignore_errors=True)
+    for name in ("bench", "docs", "tests"):
+        shutil.copytree(name, away / name)
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy(name, away)
+    session.chdir(away)
+    session.run(*(session.posargs or ["pytest"]))
 
 
 @nox.session

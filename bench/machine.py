@@ -9,6 +9,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from paxoskv._version import COMPILED
+
 
 def describe() -> dict[str, str]:
     """What matters of the machine and of the software, each as one short text."""
@@ -18,6 +20,7 @@ def describe() -> dict[str, str]:
         "memory": _memory(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "build": "compiled" if COMPILED else "pure Python",
         **{package: _version(package) for package in ("paxoskv", "trio", "pysyncobj")},
         "etcd": _first_line("etcd", "--version"),
         "go": _first_line("go", "version"),
@@ -28,7 +31,7 @@ def sentence(machine: dict[str, str]) -> str:
     """The machine in a line."""
     return (
         f"{machine['cores']} cores ({machine['processor']}), {machine['memory']} of memory, "
-        f"{machine['system']}, Python {machine['python']}"
+        f"{machine['system']}, Python {machine['python']}, paxoskv {machine['build']}"
     )
 
 

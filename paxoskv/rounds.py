@@ -74,6 +74,11 @@ class Job(Generic[ResultT]):
         self._task: trio.lowlevel.Task | None = None  # which waits to be woken
         self._woken = False
 
+    @property
+    def ended(self) -> bool:
+        """Whether its caller was woken for its end."""
+        return self.outcome is not None
+
     def wake(self, outcome: Done[ResultT] | Exception | None) -> None:
         """Wake the caller, unless it knows already how this ends."""
         if self.outcome is None:
@@ -201,15 +206,17 @@ class Rounds:
         try:
             self._enqueue(job, self._fresh, operation.ask())
             await job.woken()
-            while job.outcome is None:
+            while not job.ended:
                 assert job.take_turn is not None
                 await job.take_turn()
-                if job.outcome is None:  # it may have been ended while the turn was handed over
+                if not job.ended:  # it may have been while the turn was handed over
                     self._enqueue(job, self._continuing, operation.ask())
                     await job.woken()
-            if isinstance(job.outcome, Exception):
-                raise job.outcome
-            return job.outcome.result
+            outcome = job.outcome
+            assert outcome is not None
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome.result
         finally:
             self._leave_round(job)
             self._fresh.pop(job, None)

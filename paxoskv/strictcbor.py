@@ -167,7 +167,7 @@ def _scan(data: bytes, max_depth: int, max_items: int, max_weak_keys: int) -> No
                 if major == 6:
                     items -= 1
                 elif major < 4:
-                    at += argument
+                    at = min(at + argument, len(data))  # what is beyond may be no index at all
                     left -= 1
                 else:
                     outer.append((left - 1, is_map, weak))

@@ -208,8 +208,8 @@ def _request_array(request: Request) -> tuple[object, ...]:
             return (1, key, ver, n, proposer)
         case Commit((key, ver), (owner, serial)):
             return (3, key, ver, owner, serial)
-        case Scan(prefix, after):
-            return (5, prefix, after)
+        case Scan(prefix, last):
+            return (5, prefix, last)
         case Status():
             return (6,)
         case Turn(key):

@@ -18,7 +18,14 @@ from bench.statistics import jain, longest_gap, percentile, summarize
 from bench.systems.floor import Floor
 from bench.systems.paxoskv import PaxosKV
 
-MACHINE = {"cores": "2", "processor": "a", "memory": "1 GiB", "system": "Linux", "python": "3"}
+MACHINE = {
+    "cores": "2",
+    "processor": "a",
+    "memory": "1 GiB",
+    "system": "Linux",
+    "python": "3",
+    "build": "compiled",
+}
 
 
 def bench(*arguments: str) -> Result:

@@ -36,6 +36,8 @@ from paxoskv.storage.disk import DiskStore
 from paxoskv.storage.memory import MemoryStore
 from paxoskv.storage.recent import Recent
 
+from .builds import changes_code
+
 AnyStore: TypeAlias = MemoryStore | DiskStore
 
 IDENTITY = Identity(b"c" * 16, b"a" * 16, ())
@@ -410,6 +412,7 @@ def test_r10_the_store_of_another_is_refused(path: Path, which: str) -> None:
     DiskStore(path, IDENTITY).close()  # and the refusal left it as it was
 
 
+@changes_code
 def test_r10_the_store_of_another_version_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -586,6 +589,7 @@ def _needed(name: str) -> bool:
     return name.endswith((".sst", ".log")) or name.startswith("MANIFEST")
 
 
+@changes_code
 def test_r1_an_older_log_must_be_whole(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -651,6 +655,7 @@ def test_what_is_saved_is_seen_by_every_way_to_look_before_it_is_written(
     assert not on_disk.empty
 
 
+@changes_code
 def test_what_is_written_is_forgotten_in_memory_and_found_on_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -665,6 +670,7 @@ def test_what_is_written_is_forgotten_in_memory_and_found_on_disk(
         assert len(store._recent) < 16
 
 
+@changes_code
 def test_what_is_being_written_is_seen_though_it_is_not_remembered(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

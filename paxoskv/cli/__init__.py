@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from .._version import __version__
+from .._version import COMPILED, __version__
 from ..errors import Compacted, PaxosKVError, Unavailable, VersionTaken
 from .acceptor import init, serve
 from .client import delete, get, history, propose, put, scan, set_, status
@@ -30,7 +30,9 @@ from .exits import (
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="paxoskv %(version)s")
+@click.version_option(
+    __version__, message="paxoskv %(version)s" + (", compiled" if COMPILED else "")
+)
 def cli() -> None:
     """A linearizable key-value store: every version of every key is one Paxos instance.
 

@@ -89,7 +89,7 @@ class Quorums:
         if highest == FAST:
             needed = len(promises) + self.fast_quorum - self.n
             assert 2 * needed > len(promises), "no two proposals can have a fast quorum"
-            tally = Counter(proposal.id for proposal in candidates)
+            tally = Counter([proposal.id for proposal in candidates])
             candidates = [each for each in candidates if tally[each.id] >= needed]
         return _only(candidates)
 

@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -366,9 +365,12 @@ class DiskStore:
             return range(floor, higher)
         self._write_out()
         end = register_name(kept.prefix, higher)
-        names = (name for name, _ in self._records(register_name(kept.prefix, floor)))
-        dropped = takewhile(lambda name: name < end, names)
-        return [version_of(name) for name in dropped]
+        dropped = []
+        for name, _ in self._records(register_name(kept.prefix, floor)):
+            if name >= end:
+                break
+            dropped.append(version_of(name))
+        return dropped
 
     def flush(self) -> None:
         """Make durable what was saved before this was called. It may run in a thread."""

@@ -13,10 +13,13 @@ from paxoskv.paxos.messages import Accept, AcceptorId, Proposal, Sight, Vote, Vo
 from paxoskv.paxos.proposer import Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 
+from ..builds import copies_objects
 from .configs import LARGE, SMALL, TINY
 from .explore import explore
 from .plain import Plain, reached
 from .script import Script
+
+pytestmark = copies_objects
 
 WORLDS = {**SMALL, **LARGE}
 

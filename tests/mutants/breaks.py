@@ -792,8 +792,8 @@ BREAKS: Final = (
         "R9",
         "An acceptor says that it knows a version to be chosen, and has nothing to show for it.",
         "storage/disk.py",
-        "takewhile(lambda name: name < end, names)",
-        "takewhile(lambda name: name <= end, names)",
+        "            if name >= end:\n",
+        "            if name > end:\n",
         STORE,
     ),
     # --- R10: identity ------------------------------------------------------------------

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from ..builds import changes_code
 from .breaks import BREAKS
 from .run import simulate
 
@@ -40,6 +41,7 @@ def test_the_same_seed_is_the_same_run_in_other_processes() -> None:
     assert simulate(11, seconds=10.0).trace.digest() in told[0]
 
 
+@changes_code
 @pytest.mark.parametrize("name", BREAKS)
 def test_what_is_broken_is_found(name: str) -> None:
     for seed in range(MAX_SEEDS):
