@@ -4,7 +4,7 @@ An operation is a machine without I/O (`paxoskv.paxos.operation`); this drives i
 *round* is one fan-out, of one frame to every acceptor, that carries the next step of
 every operation waiting at that moment. An acceptor that can be asked gets it at once, by a
 plain call; for one that cannot, a task of the round's nursery waits until it can. That nursery
-opens after the frames have left, for nothing else of a round needs a task. As replies
+is opened where it is needed, after the frames have left. As replies
 come in, each goes to its operation; one that is decided wakes its caller, one that has a
 next step joins the next round, and when a round has no operation left that waits for it, its
 scope is cancelled. So nobody waits for the slowest acceptor, and a thousand concurrent calls
@@ -103,54 +103,71 @@ class Job(Generic[ResultT]):
 
 
 class _Round:
-    """One fan-out. It is over when it has no job left, or all acceptors have answered."""
+    """One fan-out. It is over when it has no job left, or all acceptors have answered.
+
+    Args:
+        jobs: what it carries.
+        acceptors: whom it asks.
+        batch: what it asks them.
+        client: where the task runs that opens a nursery, if it needs one.
+    """
 
     __slots__ = (
-        "asked", "batch", "jobs", "later", "measured", "nursery", "over", "posted", "started",
-        "waiting",
+        "_client", "_later", "_nursery", "asked", "batch", "jobs", "measured", "over", "posted",
+        "started", "waiting",
     )  # fmt: skip
 
     def __init__(
-        self, jobs: Sequence[Job[Any]], acceptors: Iterable[AcceptorId], batch: Batch
+        self,
+        jobs: Sequence[Job[Any]],
+        acceptors: Iterable[AcceptorId],
+        batch: Batch,
+        client: trio.Nursery,
     ) -> None:
         self.jobs = dict(enumerate(jobs))  # by their index; those it still carries
         self.waiting = len(jobs)  # those of them that do not pause
         self.asked = set(acceptors)  # those that have not answered in full
         self.batch = batch
         self.posted: list[tuple[Link, Exchange]] = []
-        self.later: list[tuple[Link, Deliver, bool]] = []  # to be asked by the nursery's tasks
-        self.nursery: trio.Nursery | None = None  # once it is open
-        self.over = trio.Event()
+        self.over = False
         self.started = trio.current_time()
         self.measured = False  # whether it told how long a round trip takes
+        self._client = client
+        self._later: list[tuple[Link, Deliver, bool]] = []  # to be asked once the nursery is open
+        self._nursery: trio.Nursery | None = None  # once it is open
         for index, job in self.jobs.items():
             job.round, job.index = self, index
 
     def ask(self, link: Link, deliver: Deliver, again: bool) -> None:
         """Let a task ask an acceptor that cannot be asked at once."""
-        if self.nursery is None:
-            self.later.append((link, deliver, again))
-        else:
-            self.nursery.start_soon(link.ask, self.batch, deliver, again)
+        if self._nursery is not None:
+            self._nursery.start_soon(link.ask, self.batch, deliver, again)
+            return
+        if not self._later:
+            self._client.start_soon(self._ask_later)
+        self._later.append((link, deliver, again))
 
     def ask_again(self, link: Link, deliver: Deliver, exchange: Exchange) -> None:
         """An exchange has ended; if its connection was lost, a task waits for the next one."""
         if not exchange.answered:
             self.ask(link, deliver, exchange.again)
 
-    async def attend(self) -> None:
-        """See it to its end; then nobody is asked any more."""
-        async with trio.open_nursery() as self.nursery:
-            try:
-                for link, deliver, again in self.later:
-                    self.ask(link, deliver, again)
-                await self.over.wait()
-            finally:
-                for link, exchange in self.posted:
-                    link.withdraw(exchange)
-            self.nursery.cancel_scope.cancel()
-        # With the replies of all acceptors, each operation has had a next step.
-        assert not self.waiting, "a round ended before its operations"
+    async def _ask_later(self) -> None:
+        """Ask whoever could not be asked at once, until it is over."""
+        if self.over:
+            return
+        async with trio.open_nursery() as self._nursery:
+            for link, deliver, again in self._later:
+                self.ask(link, deliver, again)
+            await trio.sleep_forever()  # for others may lose their connection
+
+    def end(self) -> None:
+        """It is over: nobody is asked any more."""
+        self.over = True
+        for link, exchange in self.posted:
+            link.withdraw(exchange)
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
 
 
 class Rounds:
@@ -262,7 +279,7 @@ class Rounds:
             return
         if self._continuing or self._fresh:
             if self._alone and not self._open:
-                self._nursery.start_soon(self._begin().attend)
+                self._begin()
             else:
                 self._launching = True
                 self._nursery.start_soon(self._run_round)
@@ -270,14 +287,14 @@ class Rounds:
     async def _run_round(self) -> None:
         self._launching = False
         if self._continuing or self._fresh:  # else all that waited were cancelled meanwhile
-            await self._begin().attend()
+            self._begin()
 
-    def _begin(self) -> _Round:
+    def _begin(self) -> None:
         """Begin a round: send its frame to all acceptors that can be asked at once."""
         self._prompt = None
         jobs = self._take_jobs()
         batch = Batch([self.commits.ride(job.request) for job in jobs])
-        round_ = _Round(jobs, self._links, batch)
+        round_ = _Round(jobs, self._links, batch, self._nursery)
         self.count += 1
         self._open += 1
         self._alone = len(jobs) == 1
@@ -289,7 +306,6 @@ class Rounds:
             else:
                 round_.ask(link, deliver, again=False)
         self._launch()  # for those that did not fit in
-        return round_
 
     def _take_jobs(self) -> list[Job[Any]]:
         """The jobs of the next round: the oldest first, as many as fit."""
@@ -316,10 +332,6 @@ class Rounds:
         complete: bool,
     ) -> None:
         """Hand replies to the operations that this round still carries."""
-        if complete:
-            round_.asked.discard(acceptor)
-            if not round_.asked:
-                round_.over.set()
         for index, reply in enumerate(replies, start):
             job = round_.jobs.get(index)
             if job is None:
@@ -332,6 +344,12 @@ class Rounds:
             if outcome is not None:
                 self._measure(round_)
                 self._advance(round_, job, outcome)
+        if complete:
+            round_.asked.discard(acceptor)
+            if not round_.asked:
+                # With the replies of all acceptors, each operation has had a next step.
+                assert not round_.waiting, "a round ended before its operations"
+                round_.end()
 
     def _advance(
         self, round_: _Round, job: Job[Any], outcome: Outcome[Any] | ProtocolError
@@ -355,7 +373,7 @@ class Rounds:
         job.round = None
         del round_.jobs[job.index]
         if not round_.jobs:
-            round_.over.set()
+            round_.end()
         if job.pause_end is None:
             self._waits_less(round_)
         else:
