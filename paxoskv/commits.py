@@ -106,7 +106,8 @@ class Commits:
             soon = trio.current_time() + COMMIT_DELAY  # so that many go together
             with trio.CancelScope(deadline=max(earliest, soon)) as self._nap:
                 await trio.sleep_forever()
-            while commits := self._due(trio.current_time()):
+            now = trio.current_time()  # what becomes due while these are sent is sent later
+            while commits := self._due(now):
                 batch = Batch(commits)
                 for link in self._links.values():
                     if link.ready:

@@ -73,6 +73,27 @@ async def test_r8_what_nothing_takes_along_goes_to_all_in_the_end(
     assert [len(link.told) for link in links] == [2, 0, 2]
 
 
+async def test_r12_what_becomes_due_while_others_are_told_is_not_told_in_driblets(
+    autojump_clock: MockClock,
+) -> None:
+    by_name, links = three_links()
+    batches: list[int] = []
+
+    def tell_slowly(batch: Batch) -> None:
+        batches.append(len(batch.requests))
+        autojump_clock.jump(COMMIT_DELAY / 10)
+
+    links[0].tell = tell_slowly  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        commits = Commits(by_name, nursery)
+        for number in range(100):  # the last is due when the first has waited twice as long
+            commits.add(
+                Commit(Instance(f"{number}", 0), P.id, None), COMMIT_DELAY * (1 + number / 100)
+            )
+    assert sum(batches) == 100
+    assert len(batches) == 2
+
+
 async def test_r8_one_acceptor_is_told_at_once_and_the_others_if_nobody_else_does(
     autojump_clock: MockClock,
 ) -> None:

@@ -947,6 +947,15 @@ BREAKS: Final = (
         "tests/test_kv.py -k carries_no_more",
     ),
     Break(
+        "commits-in-driblets",
+        "R12",
+        "With many callers, commits go in frames of a few, each with its cost for all.",
+        "commits.py",
+        "while commits := self._due(now):",
+        "while commits := self._due(trio.current_time()):",
+        "tests/test_commits.py -k driblets",
+    ),
+    Break(
         "commits-pile-up",
         "R12",
         "While the acceptors are away, what a busy client would tell them fills its memory.",
