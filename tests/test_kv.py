@@ -530,6 +530,20 @@ async def test_values_of_the_largest_size_go_through_beside_small_ones() -> None
         assert len(read) == 6
 
 
+async def test_r12_a_round_that_is_over_leaves_no_task_to_an_acceptor_that_is_away() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        for away in (False, True):
+            if away:
+                cluster.stop(0)
+            await kv.put("foo", 0)
+            await wait_all_tasks_blocked()
+            before = len(kv._client._nursery.child_tasks)
+            for i in range(20):
+                await kv.get(f"key {i}")
+            await wait_all_tasks_blocked()
+            assert len(kv._client._nursery.child_tasks) <= before
+
+
 async def test_r12_no_more_rounds_wait_than_the_limit_says() -> None:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.5) as kv:
         await kv.get("foo", 0)
