@@ -164,6 +164,7 @@ class _Round:
     def end(self) -> None:
         """It is over: nobody is asked any more."""
         self.over = True
+        self._later.clear()  # which knows of this round: a cycle is work for the collector
         for link, exchange in self.posted:
             link.withdraw(exchange)
         if self._nursery is not None:

@@ -52,10 +52,14 @@ async def test_a_call_that_must_end_begins_nothing_more() -> None:
                 pytest.fail("it waits again")
 
 
-async def test_a_call_that_ended_leaves_nothing_to_the_garbage_collector() -> None:
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_call_that_ended_leaves_nothing_to_the_garbage_collector(away: bool) -> None:
     """Cycles would cost a client of many calls a third of its time."""
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         await kv.put("foo", 0)
+        if away:
+            cluster.stop(0)
+            await kv.put("foo", 0)
         gc.collect()
         gc.disable()
         gc.set_debug(gc.DEBUG_SAVEALL)
