@@ -50,8 +50,9 @@ import sys
 from mypyc.build import mypycify
 from setuptools import setup
 
-setup(name="paxoskv", packages=[], ext_modules=mypycify(sys.argv[4:], opt_level="3"),
-      script_args=sys.argv[1:4])
+options = ["--config-file="]  # not that of whoever builds
+setup(name="paxoskv", packages=[], script_args=sys.argv[1:4],
+      ext_modules=mypycify([*options, *sys.argv[4:]], opt_level="3"))
 """
 
 
@@ -67,12 +68,26 @@ class CompileHook(BuildHookInterface[Any]):
         shutil.copytree(Path(self.root, "paxoskv"), scratch / "paxoskv")
         modules = [f"paxoskv/{module}.py" for module in MODULES]
         command = [sys.executable, "-c", _SETUP, "build_ext", "--build-lib", "built", *modules]
-        done = subprocess.run(command, cwd=scratch, stdout=subprocess.PIPE, text=True, check=False)
-        print(done.stdout)
-        if done.returncode != 0 or _WARNING.search(done.stdout):
-            raise RuntimeError("mypyc cannot compile this, or not so that it does the same")
+        done = subprocess.run(
+            command,
+            cwd=scratch,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        print(done.stdout, flush=True)
+        if done.returncode != 0:
+            raise RuntimeError(
+                "mypyc, or the C compiler, failed: see above. A compiled build needs a C compiler "
+                "and the headers of Python; without HATCH_BUILD_HOOK_ENABLE_CUSTOM none is made"
+            )
+        if _WARNING.search(done.stdout):
+            raise RuntimeError("what mypyc warns of would not do the same: see above")
         built = scratch / "built"
-        for file in built.rglob("*.so"):
+        files = list(built.rglob("*.so"))
+        assert len(files) > len(MODULES), "each, and what they share"
+        for file in files:
             build_data["force_include"][str(file)] = str(file.relative_to(built))
         build_data["pure_python"] = False
         build_data["infer_tag"] = True

@@ -93,6 +93,8 @@ def compiled(session: nox.Session) -> None:
     for name in ("README.md", "pyproject.toml"):
         shutil.copy(name, away)
     session.chdir(away)
+    check = "from paxoskv._version import COMPILED; assert COMPILED, 'this is not compiled'"
+    session.run("python", "-c", check)
     session.run(*(session.posargs or ["pytest"]))
 
 

@@ -9,6 +9,7 @@ client decides it by talking to a majority of acceptors.
 """
 
 from ._version import __version__
+from .entry import Entry
 from .errors import (
     Compacted,
     DirectoryError,
@@ -23,7 +24,6 @@ from .errors import (
 )
 from .kv import KV, open_kv
 from .local import LocalCluster, open_local_cluster
-from .values import Entry
 
 __all__ = [
     "KV",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .entry import Entry
     from .paxos.messages import Proposal
-    from .values import Entry
 
 
 class PaxosKVError(Exception):

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from .client import Client, Nothing, open_client
+from .entry import Entry
 from .errors import Compacted, Unavailable, VersionTaken
 from .identity import Address, parse_addresses
 from .limits import DEFAULT_TIMEOUT
@@ -16,7 +17,6 @@ from .paxos.messages import Instance, Proposal
 from .paxos.operation import Latest
 from .values import (
     PLAIN,
-    Entry,
     check_key,
     check_prefix,
     check_version,

@@ -157,9 +157,12 @@ class _Round:
         if self.over:
             return
         async with trio.open_nursery() as self._nursery:
-            for link, deliver, again in self._later:
-                self.ask(link, deliver, again)
-            await trio.sleep_forever()  # for others may lose their connection
+            try:
+                for link, deliver, again in self._later:
+                    self.ask(link, deliver, again)
+                await trio.sleep_forever()  # for others may lose their connection
+            finally:
+                self.end()  # also when the client breaks down: nobody may be asked again
 
     def end(self) -> None:
         """It is over: nobody is asked any more."""

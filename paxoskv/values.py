@@ -8,13 +8,13 @@ clients look into. Two values are the same when these bytes are: ``1``, ``True``
 from __future__ import annotations
 
 from collections.abc import Sized
-from dataclasses import dataclass
 from datetime import datetime
 from math import isnan
 from typing import Any, Final
 
 import cbor2
 
+from .entry import Entry
 from .errors import ProtocolError, TooLarge
 from .limits import (
     MAX_ENCODED_VALUE_BYTES,
@@ -26,23 +26,6 @@ from .limits import (
 )
 from .paxos.messages import Instance, Proposal
 from .strictcbor import AllowedTags, decode_one
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One version of one key, as it was chosen.
-
-    Attributes:
-        key: the key.
-        ver: its version, counted from 0.
-        val: the value; None for a tombstone.
-        deleted: whether this version is a tombstone.
-    """
-
-    key: str
-    ver: int
-    val: Any
-    deleted: bool = False
 
 
 def to_entry(instance: Instance, proposal: Proposal) -> Entry:

@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 import paxoskv
 from paxoskv import Entry, Unavailable, open_kv, open_local_cluster
 from paxoskv.client import Client
+from paxoskv.link import Link
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import Ballot, Proposal, ProposalId, Vote
 from paxoskv.paxos.proposer import Ballots
@@ -75,6 +77,26 @@ async def test_a_call_that_ended_leaves_nothing_to_the_garbage_collector(away: b
             gc.garbage.clear()
             gc.enable()
     assert not left
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ZeroDivisionError])
+async def test_a_client_that_breaks_down_while_an_acceptor_is_away_says_one_thing(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down(addresses: list[str]) -> None:
+        async with open_kv(addresses) as kv, trio.open_nursery() as nursery:
+            await kv.put("foo", 0)
+            monkeypatch.setattr(Link, "_take", lambda *_: None)  # so that rounds stay open
+            for number in range(3):
+                nursery.start_soon(kv.get, f"key {number}")
+            await wait_all_tasks_blocked(0.01)
+            monkeypatch.setattr(Link, "_take", Mock(side_effect=[kind] + 10 * [None]))
+            nursery.start_soon(kv.get, "bar")
+
+    async with open_local_cluster() as cluster:
+        cluster.stop(0)
+        with pytest.raises(kind):
+            await break_down(cluster.addresses)
 
 
 def stop_calls(client: Client) -> None:

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import click
 import trio
 
+from ..entry import Entry
 from ..kv import KV, open_kv
 from ..limits import DEFAULT_TIMEOUT
 from ..status import cluster_status
-from ..values import Entry
 from .exits import EXIT_NOTHING, EXIT_UNAVAILABLE
 from .output import show_entry, show_nothing, show_status
 from .params import CLUSTER, KEY, PREFIX, VALUE, VERSION

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import click
 
+from ..entry import Entry
 from ..status import ClusterStatus
-from ..values import Entry
 
 _LONG_INT_BITS: Final = 14_000  # Python prints up to 4300 decimals, which is more
 

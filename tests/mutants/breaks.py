@@ -1550,6 +1550,15 @@ BREAKS: Final = (
         "tests/test_calls_end.py",
     ),
     Break(
+        "a-client-that-breaks-down-asks-again",
+        "client",
+        "What is wrong with it comes out in a group, beside what came of that.",
+        "rounds.py",
+        "                self.end()  # also when",
+        "                pass  # also when",
+        CALLED,
+    ),
+    Break(
         "a-round-is-left-to-the-collector",
         "R12",
         "The same with rounds, while an acceptor is away.",
