@@ -3,12 +3,11 @@
 An operation is a machine without I/O (`paxoskv.paxos.operation`); this drives it. A
 *round* is one fan-out, of one frame to every acceptor, that carries the next step of
 every operation waiting at that moment. An acceptor that can be asked gets it at once, by a
-plain call; for one that cannot, a task of the round's nursery waits until it can. That nursery
-is opened where it is needed, after the frames have left. As replies
-come in, each goes to its operation; one that is decided wakes its caller, one that has a
-next step joins the next round, and when a round has no operation left that waits for it, its
-scope is cancelled. So nobody waits for the slowest acceptor, and a thousand concurrent calls
-share a nursery, a frame and a system call.
+plain call; for one that cannot, a task of the round's nursery waits until it can, and only then
+is there a nursery. As replies come in, each goes to its operation; one that is decided wakes its
+caller, one that has a next step joins the next round, and when a round has no operation left that
+waits for it, its scope is cancelled. So nobody waits for the slowest acceptor, and a thousand
+concurrent calls share a nursery, a frame and a system call.
 
 A round is owned by the client, not by the callers that it serves: a cancelled call takes
 its own operation out, and nobody else notices.
