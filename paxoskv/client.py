@@ -119,7 +119,7 @@ class _Call:
         if self._scope is not None:
             self._scope.cancel()
         if self._job is not None:  # in a scope as well, of which the end may have come
-            self._job.wake(error)
+            self._client.rounds.stop(self._job, error)
 
 
 class Client:

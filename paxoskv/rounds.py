@@ -215,12 +215,11 @@ class Rounds:
     async def perform(self, job: Job[ResultT]) -> ResultT:
         """Drive an operation to its end, and return its result.
 
-        Cancelled, or woken with an error, the operation is given up; a request that is under
-        way stays so.
+        Cancelled, or stopped, the operation is given up; a request that is under way stays so.
 
         Raises:
             ProtocolError: the operation cannot go on with what the acceptors said.
-            Exception: what somebody has woken it with.
+            Exception: what it was stopped with.
         """
         operation = job.operation
         try:
@@ -238,11 +237,23 @@ class Rounds:
                 raise outcome
             return outcome.result
         finally:
-            self._leave_round(job)
-            self._fresh.pop(job, None)
-            self._continuing.pop(job, None)
+            self._give_up(job)
             if operation.commit is not None:
                 self._commit(operation.commit)
+
+    def stop(self, job: Job[Any], error: Exception) -> None:
+        """End an operation that is under way with an error, unless it has ended.
+
+        From here on it asks for nothing more, whatever replies come before its caller runs:
+        the error may say that nothing was written.
+        """
+        job.wake(error)
+        self._give_up(job)
+
+    def _give_up(self, job: Job[Any]) -> None:
+        self._fresh.pop(job, None)
+        self._continuing.pop(job, None)
+        self._leave_round(job)
 
     def _commit(self, commit: Commit) -> None:
         delay = max(COMMIT_DELAY, COMMIT_ROUND_TRIPS * self._round_trip)

@@ -79,6 +79,30 @@ async def test_a_call_that_ended_leaves_nothing_to_the_garbage_collector(away: b
     assert not left
 
 
+async def test_r7_who_was_told_that_nothing_was_written_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time is up just when the reply comes that would let the call go on to write."""
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, fast=False) as kv:
+        await kv.get("warm")
+        take, replies = Link._take, 0
+
+        def take_too_late(link: Link, *args: Any) -> None:
+            nonlocal replies
+            replies += 1
+            if replies == 2:
+                stop_calls(kv._client)
+            take(link, *args)
+
+        monkeypatch.setattr(Link, "_take", take_too_late)
+        with pytest.raises(Unavailable) as caught:
+            await kv.set("foo", 0, 5)
+        assert caught.value.maybe is None
+        await wait_all_tasks_blocked(0.01)
+        assert replies == 3, "a quorum has promised"
+        assert await kv.get("foo", 0) is None
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ZeroDivisionError])
 async def test_a_client_that_breaks_down_while_an_acceptor_is_away_says_one_thing(
     kind: type[BaseException], monkeypatch: pytest.MonkeyPatch

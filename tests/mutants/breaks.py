@@ -1550,6 +1550,15 @@ BREAKS: Final = (
         "tests/test_calls_end.py",
     ),
     Break(
+        "who-was-stopped-goes-on",
+        "R7",
+        "A call says that it wrote nothing, and the reply that came just then lets it write.",
+        "rounds.py",
+        "        job.wake(error)\n        self._give_up(job)\n",
+        "        job.wake(error)\n",
+        CALLED,
+    ),
+    Break(
         "a-client-that-breaks-down-asks-again",
         "client",
         "What is wrong with it comes out in a group, beside what came of that.",
