@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from random import Random
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from zlib import crc32
 
 import trio
@@ -21,8 +21,9 @@ from .identity import Address, Ids
 from .limits import COMMIT_PATIENCE, LINE_PATIENCE, MAX_VERSION
 from .link import Batch, Link
 from .paxos.appender import Appender
-from .paxos.messages import END, Commit, Compacted, Instance, Proposal, Reply, Told, Turn
+from .paxos.messages import END, Ballot, Commit, Compacted, Instance, Proposal, Reply, Told, Turn
 from .paxos.operation import Doubtful, Latest, Operation, ResultT
+from .paxos.preparer import Preparer
 from .paxos.proposer import Ballots, Decision, Proposer, Tops
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
@@ -30,13 +31,21 @@ from .remembered import Contended, Remembered
 from .rounds import Job, Rounds
 from .tasks import background_nursery, unwrapped
 from .values import to_entry
-from .writers import TakeTurn, Writers
+from .writers import TakeTurn, Writer, Writers
 
 
 class Nothing(Enum):
     """What an append computes when there is nothing to write."""
 
     NOTHING = "nothing to write"
+
+
+class _Prepared(NamedTuple):
+    """A version that a call may propose for at once, with a ballot that a quorum has promised."""
+
+    instance: Instance
+    ballot: Ballot
+    ballots: Ballots  # where the ballot comes from, and whatever follows it
 
 
 @asynccontextmanager
@@ -189,16 +198,18 @@ class Client:
         is_new = isinstance(own, bytes)
         if isinstance(own, bytes):
             own = ballots.proposal(own)
-        with self._call(what) as call, self._writers.turn(instance.key, call.waiting) as take_turn:
+        with self._call(what) as call, self._writers.writer(instance.key, call.waiting) as writer:
             await self._members_known(call)
-            await take_turn()
+            await writer.take_turn()
             waits = await self._wait_in_line(call, instance.key)
             known = self._remembered.get(instance.key)
             if known is not None and known.ver == instance.ver:
                 await trio.lowlevel.checkpoint()  # who asks again and again lets others go on
                 return known.proposal
-            fast = is_new and self._may_begin_fast()
-            proposer = Proposer(instance, own, self._cluster.quorums, ballots, fast=fast)
+            promised = ballots.fast() if is_new and self._may_begin_fast() else None
+            quorums = self._cluster.quorums
+            proposer = Proposer(instance, own, quorums, ballots, promised=promised)
+            writer.writes(instance.ver)
             decision = await self._perform(call, proposer)
             self._learn_of_others(proposer, waits)
         assert decision is not None, "whoever proposes something ends with something"
@@ -210,18 +221,18 @@ class Client:
         """Read one version (rule R6)."""
         with (
             self._call(f"get {instance.key!r} version {instance.ver}") as call,
-            self._writers.turn(instance.key, call.waiting) as take_turn,
+            self._writers.writer(instance.key, call.waiting) as writer,
         ):
             await self._members_known(call)
             reader = Reader(instance, self._cluster.quorums, self._ballots())
-            decision = await self._perform(call, reader, take_turn)
+            decision = await self._perform(call, reader, writer.take_turn)
         return decision
 
     async def find(self, key: str) -> Latest | None:
         """Find the latest version of a key (rule R6)."""
-        with self._call(f"get {key!r}") as call, self._writers.turn(key, call.waiting) as take_turn:
+        with self._call(f"get {key!r}") as call, self._writers.writer(key, call.waiting) as writer:
             await self._members_known(call)
-            latest = await self._find(call, key, take_turn)
+            latest = await self._find(call, key, writer.take_turn)
         return latest
 
     async def history(self, key: str, above: int = -1) -> list[Latest]:
@@ -230,12 +241,12 @@ class Client:
         below = END
         with (
             self._call(f"history of {key!r}") as call,
-            self._writers.turn(key, call.waiting) as take_turn,
+            self._writers.writer(key, call.waiting) as writer,
         ):
             await self._members_known(call)
             while below > above + 1:
                 finder = Finder(key, self._cluster.quorums, self._ballots(), below)
-                found = await self._perform(call, finder, take_turn)
+                found = await self._perform(call, finder, writer.take_turn)
                 if not isinstance(found, Latest) or found.ver <= above:
                     break  # below are none, or they were dropped
                 versions.append(found)
@@ -256,8 +267,8 @@ class Client:
             found: dict[str, Latest | None] = {**merged.settled}
 
             async def find(key: str) -> None:
-                with self._writers.turn(key, call.waiting) as take_turn:
-                    found[key] = await self._find(call, key, take_turn)
+                with self._writers.writer(key, call.waiting) as writer:
+                    found[key] = await self._find(call, key, writer.take_turn)
 
             with call.waiting(), unwrapped():
                 async with trio.open_nursery() as nursery:
@@ -290,12 +301,15 @@ class Client:
         """
         with (
             self._call(f"{name} {key!r}") as call,
-            self._writers.turn(key, call.waiting) as take_turn,
+            self._writers.writer(key, call.waiting) as writer,
         ):
             await self._members_known(call)
-            await take_turn()
             quorums = self._cluster.quorums
             tops = Tops(quorums)
+            prepared = (
+                None if writer.take_turn_now() else await self._prepare(call, key, writer, tops)
+            )
+            await writer.take_turn()
             waits = await self._wait_in_line(call, key)
             fast = self._may_begin_fast()
             latest = self._remembered.get(key)
@@ -318,12 +332,19 @@ class Client:
                     latest = await self._find(call, key)
                     looked_up = True
                     continue
-                ballots = self._ballots()
-                own = ballots.proposal(value)
                 instance = Instance(key, 0 if latest is None else latest.ver + 1)
                 if instance.ver > MAX_VERSION:
                     raise TooLarge(f"no version of {key!r} is left after {MAX_VERSION}")
-                appender = Appender(instance, own, quorums, ballots, tops, fast=fast)
+                promised: Ballot | None
+                if prepared is not None and prepared.instance == instance:
+                    _, promised, ballots = prepared
+                else:
+                    ballots = self._ballots()
+                    promised = ballots.fast() if fast else None
+                prepared = None  # it is good for one proposal
+                own = ballots.proposal(value)
+                appender = Appender(instance, own, quorums, ballots, tops, promised=promised)
+                writer.writes(instance.ver)
                 found = await self._perform(call, appender)
                 if isinstance(found, Doubtful):
                     raise Unavailable(
@@ -345,6 +366,23 @@ class Client:
                     finder = Finder(key, quorums, self._ballots(), tops=tops)
                     latest = self._seen(key, await self._perform(call, finder))
         raise AssertionError("the call ends by one of the returns, or by an error")
+
+    async def _prepare(self, call: _Call, key: str, writer: Writer, tops: Tops) -> _Prepared | None:
+        """Prepare the next version of a key, while another call of this client writes one.
+
+        Only where ballot 0 is of no use to anybody: it takes one round trip as well, and leaves
+        the version open to other clients.
+        """
+        if self._may_begin_fast():
+            return None
+        ver = await writer.near()
+        if ver is None or ver == MAX_VERSION or self._contended.has(key):
+            return None
+        instance, ballots = Instance(key, ver + 1), self._ballots()
+        preparer = Preparer(instance, self._cluster.quorums, ballots, tops)
+        ballot = await self._perform(call, preparer)
+        call.operation = None  # what writes has not begun
+        return None if ballot is None else _Prepared(instance, ballot, ballots)
 
     def close(self) -> None:
         """End the calls that still wait, and let no new one begin."""

@@ -198,7 +198,7 @@ class Rounds:
         self._fresh: dict[Job[Any], None] = {}
         self._pauses: Pauses[Job[Any]] = Pauses(nursery, self._go_on)
         self._launching = False
-        self._alone = True  # whether the last round carried one operation
+        self._alone = True  # whether the last round was one of one operation, beside no other
         self._prompt: int | None = None  # until the next round
         self._open = 0  # rounds in which somebody waits for replies
         self._round_trip = _FIRST_GUESS
@@ -311,7 +311,7 @@ class Rounds:
         round_ = _Round(jobs, self._links, batch, self._nursery)
         self.count += 1
         self._open += 1
-        self._alone = len(jobs) == 1
+        self._alone = len(jobs) == self._open == 1
         for acceptor, link in self._links.items():
             deliver = partial(self._deliver, round_, acceptor)
             if link.ready:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 from unittest.mock import Mock
 
@@ -157,13 +157,14 @@ async def test_a_call_is_stopped_just_when_its_pause_ends(monkeypatch: pytest.Mo
         assert len(paused) == 1
         monkeypatch.undo()
         assert await kv.get("foo", 0) == Entry("foo", 0, 5)
-        assert not kv._client._writers._lines
+        assert not kv._client._writers.holders
 
 
 async def test_a_call_is_stopped_just_when_it_gets_its_turn() -> None:
     async with unfinished() as (_, kv), trio.open_nursery() as nursery:
         writers = kv._client._writers
-        assert writers.enter_now("foo"), "another call of this client writes the key"
+        other = writers.writer("foo", nullcontext)
+        assert other.take_turn_now(), "another call of this client writes the key"
 
         async def get() -> None:
             with trio.fail_after(5), pytest.raises(Unavailable):
@@ -171,12 +172,12 @@ async def test_a_call_is_stopped_just_when_it_gets_its_turn() -> None:
 
         nursery.start_soon(get)
         with trio.fail_after(5):
-            while not writers._lines["foo"]:  # noqa: ASYNC110
+            while not other._behind:  # noqa: ASYNC110
                 await trio.sleep(0.001)
-        writers.leave("foo")
+        other.__exit__()
         stop_calls(kv._client)
         await wait_all_tasks_blocked()
-    assert not writers._lines
+    assert not writers.holders
 
 
 def test_one_error_that_ends_several_tasks_is_one_error() -> None:

@@ -167,7 +167,7 @@ async def test_one_writing_operation_a_key_at_a_time() -> None:
                 nursery.start_soon(kv.propose, "foo", 0, i)
         # Nobody duelled: each wrote or found the version at its first ballot.
         assert kv._client.rounds.count <= 150
-        assert not kv._client._writers._lines
+        assert not kv._client._writers.holders
 
 
 async def test_a_cancelled_caller_does_not_disturb_those_in_its_round() -> None:
@@ -243,7 +243,7 @@ async def test_cancelling_at_every_await_point_leaves_the_client_usable(
                 entry = await kv.propose("foo", n, "mine")
                 assert entry == await rival.get("foo", n) == await kv.get("foo", n)
                 assert not kv._client._calls
-                assert not kv._client._writers._lines
+                assert not kv._client._writers.holders
                 assert not kv._client.rounds._fresh
                 assert not kv._client.rounds._continuing
                 assert kv._client.rounds._open == 0

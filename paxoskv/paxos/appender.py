@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from .messages import AcceptorId, Commit, Compacted, Instance, Proposal, Reply, Request
+from .messages import AcceptorId, Ballot, Commit, Compacted, Instance, Proposal, Reply, Request
 from .operation import Done, Doubtful, Latest, Outcome
 from .proposer import Ballots, Decision, Proposer, Tops
 from .quorums import Quorums
@@ -28,7 +28,8 @@ class Appender:
         quorums: of the cluster.
         ballots: of the operation that this is part of.
         tops: what the acceptors told during this call.
-        fast: whether to begin at ballot 0.
+        promised: a ballot that is promised already, to begin phase 2 with; see
+            :class:`~.proposer.Proposer`.
     """
 
     def __init__(
@@ -39,13 +40,13 @@ class Appender:
         ballots: Ballots,
         tops: Tops,
         *,
-        fast: bool = False,
+        promised: Ballot | None = None,
     ) -> None:
         self._own = own
         self._tops = tops
         self._quorums = quorums
         self._ballots = ballots
-        self._proposer = Proposer(instance, own, quorums, ballots, tops, fast=fast)
+        self._proposer = Proposer(instance, own, quorums, ballots, tops, promised=promised)
         self._finder: Finder | None = None  # once it looks for later versions
 
     @property

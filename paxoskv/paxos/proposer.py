@@ -136,7 +136,9 @@ class Proposer:
         ballots: of the operation that this is part of.
         tops: what the acceptors told during the call; given, the own proposal is sent only
             if they allow its version, or marked ``append`` (rule R7).
-        fast: whether to begin at ballot 0.
+        promised: a ballot of its own ``ballots`` that is promised already, to begin phase 2 with:
+            ballot 0, which is so from the start, or one that a :class:`~.preparer.Preparer` got
+            for it.
 
     Attributes:
         instance: what it decides.
@@ -156,7 +158,7 @@ class Proposer:
         ballots: Ballots,
         tops: Tops | None = None,
         *,
-        fast: bool = False,
+        promised: Ballot | None = None,
     ) -> None:
         self.instance = instance
         self.own = own
@@ -167,7 +169,7 @@ class Proposer:
         self._quorums = quorums
         self._ballots = ballots
         self._tops = tops
-        self._fast = fast  # whether ballot 0 is still to be tried
+        self._promised = promised  # until phase 2 has begun with it
         self._phase = _Phase.IDLE
         self._ballot = FAST  # of the current attempt
         self._highest = FAST  # that any acceptor was seen to have promised
@@ -207,12 +209,12 @@ class Proposer:
         return self._ballots.count
 
     def ask(self) -> Request:
-        """Begin at ballot 0; or phase 1, at a new ballot above all that were seen."""
+        """Begin phase 2, if that is promised; or phase 1, at a new ballot above all seen."""
         assert self._phase is not _Phase.DONE
-        if self._fast:
-            self._fast = False
-            assert self.own is not None, "who has nothing to propose does not begin fast"
-            self._ballot = self._ballots.fast()
+        if self._promised is not None:
+            assert self.own is not None, "who has nothing to propose begins with phase 1"
+            self._ballot, self._promised = self._promised, None
+            assert self._ballot == FAST or self._allowed, "nothing is prepared beyond the tops"
             return self._begin_phase_2(self.own)
         self._enter(_Phase.PREPARING)
         self._promises = {}

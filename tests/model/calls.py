@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from paxoskv.paxos.appender import Appender
 from paxoskv.paxos.messages import AcceptorId, Commit, Compacted, Instance, Proposal, Reply, Request
 from paxoskv.paxos.operation import Done, Doubtful, Latest
+from paxoskv.paxos.preparer import Preparer
 from paxoskv.paxos.proposer import Ballots, Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
@@ -42,18 +43,28 @@ class Put(NamedTuple):
     remembered: int | None = None
 
 
+class PutNext(NamedTuple):
+    """Write a version that was prepared ahead, as the one after what this client writes now.
+
+    It does not wait until that is chosen, which is more than ``Client.append`` does.
+    """
+
+    ver: int
+    value: bytes = b"next"
+
+
 class Update(NamedTuple):
     """Write the version after the latest, with a value that is computed from that."""
 
     remembered: int | None = None
 
 
-Call: TypeAlias = Set | Get | GetLatest | Put | Update
+Call: TypeAlias = Set | Get | GetLatest | Put | PutNext | Update
 
 
-def computed(call: Put | Update, latest: Proposal | None) -> bytes:
+def computed(call: Put | PutNext | Update, latest: Proposal | None) -> bytes:
     """What a call writes after this proposal."""
-    if isinstance(call, Put):
+    if not isinstance(call, Update):
         return call.value
     return b"u" if latest is None or latest.value is None else latest.value + b"u"
 
@@ -64,7 +75,12 @@ class Append:
     commit: Commit | None = None
 
     def __init__(
-        self, call: Put | Update, who: bytes, quorums: Quorums, latest: Latest | None, fast: int
+        self,
+        call: Put | PutNext | Update,
+        who: bytes,
+        quorums: Quorums,
+        latest: Latest | None,
+        fast: int,
     ) -> None:
         self._call = call
         self._who = who
@@ -73,9 +89,15 @@ class Append:
         self._tops = Tops(quorums)
         self._part = 0  # how many operations it has begun
         self._own: Proposal | None = None
-        self._operation: Appender | Finder = (
-            self._appender(latest) if latest else Finder(KEY, quorums, self._ballots())
-        )
+        self._operation: Appender | Finder | Preparer
+        if isinstance(call, PutNext):
+            self._prepared = self._ballots()
+            instance = Instance(KEY, call.ver)
+            self._operation = Preparer(instance, quorums, self._prepared, self._tops)
+        elif latest is not None:
+            self._operation = self._appender(latest)
+        else:
+            self._operation = Finder(KEY, quorums, self._ballots())
 
     @property
     def attempts(self) -> int:
@@ -93,6 +115,15 @@ class Append:
             return outcome
         self.commit = self._operation.commit
         found = outcome.result
+        if isinstance(self._operation, Preparer):
+            assert isinstance(self._call, PutNext)
+            instance = Instance(KEY, self._call.ver)
+            ballots = self._ballots() if found is None else self._prepared
+            self._own = ballots.proposal(self._call.value)
+            self._operation = Appender(
+                instance, self._own, self._quorums, ballots, self._tops, promised=found
+            )
+            return self._operation.ask()
         if isinstance(found, Doubtful):
             return Done(None)  # nobody can tell whether it was written
         assert not isinstance(found, Compacted), "the latest is never dropped"
@@ -111,7 +142,8 @@ class Append:
         instance = Instance(KEY, 0 if latest is None else latest.ver + 1)
         fast = self._fast > 0
         self._fast -= fast
-        return Appender(instance, self._own, self._quorums, ballots, self._tops, fast=fast)
+        promised = ballots.fast() if fast else None
+        return Appender(instance, self._own, self._quorums, ballots, self._tops, promised=promised)
 
     def _ballots(self) -> Ballots:
         """Of the next operation; the first one has the id of the call."""
@@ -135,10 +167,11 @@ def machine(
     match call:
         case Set(ver, value):
             own = ballots.proposal(value)
-            return Proposer(Instance(KEY, ver), own, quorums, ballots, fast=fast > 0)
+            promised = ballots.fast() if fast else None
+            return Proposer(Instance(KEY, ver), own, quorums, ballots, promised=promised)
         case Get(ver):
             return Reader(Instance(KEY, ver), quorums, ballots)
         case GetLatest():
             return Finder(KEY, quorums, ballots)
-        case Put() | Update():
+        case Put() | PutNext() | Update():
             return Append(call, who, quorums, known, fast)

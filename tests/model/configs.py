@@ -7,7 +7,7 @@ from typing import Final
 
 from paxoskv.paxos.messages import FAST, Accept, Instance, Proposal, ProposalId
 
-from .calls import KEY, Get, GetLatest, Put, Set, Update
+from .calls import KEY, Get, GetLatest, Put, PutNext, Set, Update
 from .world import Config
 
 
@@ -61,6 +61,15 @@ SMALL: Final[Mapping[str, Config]] = {
     ),
     "a set after a race at ballot 0": Config([Set(0)], sent=_RACE),
     "a set after a race at ballot 0, four acceptors": Config([Set(0)], acceptors=4, sent=_RACE),
+    "a put that is prepared ahead, among what was left behind": Config(
+        [PutNext(1)], attempts=2, cast=[(0, "AB"), (1, "A")]
+    ),
+    "a put that is prepared ahead, and a gap": Config(
+        [PutNext(1)], attempts=2, cast=[(0, "AB"), (3, "B")]
+    ),
+    "a put that is prepared ahead, after a race at ballot 0": Config(
+        [PutNext(1)], cast=[(0, "ABC")], sent=[_fast(200, append=True, ver=1)]
+    ),
     "a fast set beside another": Config([Set(0)], attempts=3, fast=1, sent=_RACE[:1]),
     "a fast put among what was left behind": Config(
         [Put(remembered=0)], fast=1, cast=[(0, "ABC"), (2, "A")]
@@ -117,6 +126,26 @@ LARGE: Final[Mapping[str, Config]] = {
         commits=True,
         cast=[(0, "ABC")],
         known=[(0, "ABC")],
+    ),
+    "a put, and the next one prepared ahead": Config([_PUTS[0], PutNext(2)], cast=[(0, "ABC")]),
+    "a fast put, and the next one prepared ahead": Config(
+        [_PUTS[0], PutNext(2)], fast=1, cast=[(0, "ABC")]
+    ),
+    "a put that is prepared ahead, and a set of that version": Config(
+        [PutNext(1), Set(1)], cast=[(0, "AB")]
+    ),
+    "a put that is prepared ahead, and a set with a gap": Config(
+        [PutNext(1), Set(2)], attempts=1, keep=1, commits=True, cast=[(0, "AB")]
+    ),
+    "two puts that are prepared ahead": Config([PutNext(1), PutNext(1, b"x")], cast=[(0, "ABC")]),
+    "a put that is prepared ahead, and a get of the latest": Config(
+        [PutNext(1), GetLatest()], cast=[(0, "AB")]
+    ),
+    "a put that is prepared ahead after a race, four acceptors": Config(
+        [PutNext(0)], acceptors=4, sent=_RACE
+    ),
+    "a put that is prepared ahead after a race, five acceptors": Config(
+        [PutNext(0)], acceptors=5, attempts=1, sent=_RACE
     ),
     "a set and a get after a race at ballot 0, four acceptors": Config(
         [Set(0), Get(0)], attempts=1, acceptors=4, sent=_RACE

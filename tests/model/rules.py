@@ -9,7 +9,7 @@ from typing import Any
 from paxoskv.paxos.messages import Compacted, Proposal
 from paxoskv.paxos.operation import Latest
 
-from .calls import Call, Get, GetLatest, Put, Set, Update, computed
+from .calls import Call, Get, GetLatest, Put, PutNext, Set, Update, computed
 from .violation import Violation
 
 
@@ -22,7 +22,7 @@ def known_before(call: Call, chosen: AbstractSet[tuple[int, Proposal]]) -> int:
     match call:
         case Get(ver):
             return int(any(each == ver for each, _ in chosen))
-        case GetLatest() | Put() | Update():
+        case GetLatest() | Put() | PutNext() | Update():
             return max((ver + 1 for ver, _ in chosen), default=0)
         case _:
             return 0
@@ -53,21 +53,21 @@ def check_result(
         case ((Set(ver) | Get(ver)), Compacted(latest, proposal)):
             if chosen.get(latest) != proposal or latest <= ver:
                 raise Violation(f"R9: call {call} was told a latest version that is none")
-        case ((GetLatest() | Put() | Update()), Latest(ver, proposal)):
+        case ((GetLatest() | Put() | PutNext() | Update()), Latest(ver, proposal)):
             if chosen.get(ver) != proposal:
                 raise Violation(f"call {call} returned what is not chosen")
             if isinstance(what, GetLatest) and ver < before - 1:
                 raise Violation(f"R6: a get returned {ver}, and {before - 1} was chosen before")
-            if isinstance(what, Put | Update) and ver < before:
+            if isinstance(what, Put | PutNext | Update) and ver < before:
                 raise Violation(f"R7: a put returned {ver}, and {before - 1} was chosen before")
             if isinstance(what, Update) and proposal.value != computed(what, chosen.get(ver - 1)):
                 raise Violation(f"call {call} did not compute its value from the one before")
-            if isinstance(what, Put | Update) and proposal.id.proposer[0] != call + 1:
+            if isinstance(what, Put | PutNext | Update) and proposal.id.proposer[0] != call + 1:
                 raise Violation(f"R7: call {call} took another's proposal for its own")
         case GetLatest(), None:
             if before:
                 raise Violation(f"R6: a get found nothing, and {before - 1} was chosen before")
-        case ((Put() | Update()), None):
+        case ((Put() | PutNext() | Update()), None):
             pass  # it cannot tell
         case _:
             raise Violation(f"call {call} returned {result}")

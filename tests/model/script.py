@@ -12,6 +12,7 @@ the transcript. The steps are::
     X gets 0
     X gets the latest
     X puts x                                or: X puts x after 0, which it remembers
+    X puts x at 1, prepared ahead
     X updates                               or: X updates after 0
     A takes X1                              the first request of X arrives at A
     X hears 5                               the fifth of all replies arrives at X
@@ -47,7 +48,7 @@ from paxoskv.paxos.operation import Done, Latest, Pause
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.storage.memory import MemoryStore
 
-from .calls import KEY, Call, Get, GetLatest, Put, Set, Update, machine
+from .calls import KEY, Call, Get, GetLatest, Put, PutNext, Set, Update, machine
 
 ACCEPTORS: Final = "ABCDE"
 HEADER: Final = (
@@ -77,6 +78,7 @@ class Script:
             (re.compile(r"(\w) (sets) (\d+) to (\w+)"), self._begin),
             (re.compile(r"(\w) (gets) (\d+|the latest)"), self._begin),
             (re.compile(r"(\w) (puts) (\w+)(?: after (\d+))?"), self._begin),
+            (re.compile(r"(\w) (puts) (\w+) at (\d+), (prepared ahead)"), self._begin),
             (re.compile(r"(\w) (updates)(?: after (\d+))?"), self._begin),
             (re.compile(r"(\w) takes ((\w)(\d+))"), self._take),
             (re.compile(r"(\w) hears (\d+)( again)?"), self._hear),
@@ -196,6 +198,8 @@ def spoken(words: tuple[str | None, ...]) -> Call:
             return Get(int(ver))
         case "puts", value, after:
             return Put(value.encode(), None if after is None else int(after))
+        case "puts", value, ver, _:
+            return PutNext(int(ver), value.encode())
         case "updates", after:
             return Update(None if after is None else int(after))
     raise ValueError(f"no such call: {words}")
@@ -214,6 +218,8 @@ def words(call: Call) -> str:
             return f"puts {value.decode()}"
         case Put(value, remembered):
             return f"puts {value.decode()} after {remembered}"
+        case PutNext(ver, value):
+            return f"puts {value.decode()} at {ver}, prepared ahead"
         case Update(None):
             return "updates"
         case Update(remembered):

@@ -34,6 +34,7 @@ class Break(NamedTuple):
 PURE: Final = "tests/test_rules.py tests/test_fast.py tests/test_latest.py tests/test_compaction.py"
 FAST: Final = "tests/test_fast.py"
 LINES: Final = "tests/test_lines.py"
+PREPARED: Final = "tests/test_prepared.py"
 COMMITS: Final = "tests/test_commits.py"
 STREAM: Final = "tests/test_stream.py"
 CALLED: Final = "tests/test_calls_end.py"
@@ -1219,6 +1220,97 @@ BREAKS: Final = (
         "if decision.id == self._own.id and self._tops is None:",
         FAST,
     ),
+    # --- The next version, prepared ahead --------------------------------------------------
+    Break(
+        "a-vote-is-overlooked-ahead",
+        "R4",
+        "What another has written in the next version already is replaced by a waiting put.",
+        "paxos/preparer.py",
+        "if isinstance(reply, Promise) and reply.voted is None:",
+        "if isinstance(reply, Promise):",
+        PREPARED,
+    ),
+    Break(
+        "prepared-by-fewer-than-a-quorum",
+        "R2",
+        "Two clients write one version, each with a ballot that an acceptor has not promised.",
+        "paxos/preparer.py",
+        "free = len(self._free) >= self._quorum and",
+        "free = len(self._free) > 0 and",
+        PREPARED,
+    ),
+    Break(
+        "prepared-below-the-top",
+        "R7",
+        "A put that waited returns a version older than what was written before it began.",
+        "paxos/preparer.py",
+        " and self._tops.allow(self._instance.ver)",
+        "",
+        PREPARED,
+    ),
+    Break(
+        "what-was-prepared-serves-for-any-version",
+        "R5",
+        "Where the version before was lost to another, a put votes without a single promise.",
+        "client.py",
+        "if prepared is not None and prepared.instance == instance:",
+        "if prepared is not None:",
+        PREPARED,
+    ),
+    Break(
+        "prepared-though-ballot-0-serves",
+        "fast",
+        "Each put that waits closes ballot 0 to all other clients, and costs a message more.",
+        "client.py",
+        "        if self._may_begin_fast():\n            return None\n        ver =",
+        "        ver =",
+        PREPARED,
+    ),
+    Break(
+        "prepared-where-others-write",
+        "fast",
+        "Clients that wait for each other in line take each other's versions all the same.",
+        "client.py",
+        " or ver == MAX_VERSION or self._contended.has(key):",
+        " or ver == MAX_VERSION:",
+        PREPARED,
+    ),
+    Break(
+        "prepared-beyond-the-last-version",
+        "R12",
+        "A put after the last version closes the connections of the client, again and again.",
+        "client.py",
+        " or ver == MAX_VERSION or",
+        " or",
+        PREPARED,
+    ),
+    Break(
+        "nobody-tells-the-next-writer",
+        "fast",
+        "While an acceptor is away, writes of one key take two round trips each.",
+        "writers.py",
+        "        if self._behind and self._ver is not None:",
+        "        if False and self._behind and self._ver is not None:",
+        PREPARED,
+    ),
+    Break(
+        "a-turn-is-lost-with-its-caller",
+        "R12",
+        "A put is cancelled as its turn comes, and nobody ever writes the key again.",
+        "writers.py",
+        "        if self._has:\n            self._hand_over()",
+        "        if self._has and self._woken is None:\n            self._hand_over()",
+        PREPARED,
+    ),
+    Break(
+        "who-prepares-and-who-writes-never-meet",
+        "fast",
+        "They send a frame each, and each acceptor flushes twice for every write.",
+        "rounds.py",
+        "self._alone = len(jobs) == self._open == 1",
+        "self._alone = len(jobs) == 1",
+        PREPARED,
+    ),
     # --- Waiting in line --------------------------------------------------------------------
     Break(
         "a-mere-vote-is-told-in-line",
@@ -1810,7 +1902,7 @@ BREAKS: Final = (
         "client",
         "Of the calls that go on together, one is sent alone each time.",
         "rounds.py",
-        "self._alone = len(jobs) == 1",
+        "self._alone = len(jobs) == self._open == 1",
         "self._alone = True",
         "tests/test_kv.py -k again_and_again",
     ),

@@ -1,0 +1,403 @@
+"""The next version prepared ahead: phase 1 in advance, where ballot 0 is of no use.
+
+First the machine, then the line of those who write one key, then calls over TCP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from paxoskv import KV, Entry, TooLarge, Unavailable, client, open_kv, open_local_cluster
+from paxoskv.limits import MAX_VERSION
+from paxoskv.paxos.acceptor import Acceptor
+from paxoskv.paxos.messages import (
+    FAST,
+    Accept,
+    Ballot,
+    Chosen,
+    Instance,
+    Prepare,
+    Promise,
+    Proposal,
+    ProposalId,
+    Refusal,
+    Vote,
+    Voted,
+)
+from paxoskv.paxos.operation import Done
+from paxoskv.paxos.preparer import Preparer
+from paxoskv.paxos.proposer import Ballots, Proposer, Tops
+from paxoskv.paxos.quorums import Quorums
+from paxoskv.writers import Writer, Writers
+
+from .pure import Acceptors
+
+ME, OTHER = b"m" * 16, b"o" * 16
+A, B, C = (letter.encode() * 16 for letter in "ABC")
+FOO = Instance("foo", 1)
+THREE = Quorums(3)
+
+
+# --- the preparer -----------------------------------------------------------------------
+
+
+def preparer(ver: int = 1) -> tuple[Preparer, Ballots]:
+    ballots = Ballots(ME)
+    return Preparer(Instance("foo", ver), THREE, ballots, Tops(THREE)), ballots
+
+
+def test_r4_a_quorum_that_promises_and_never_voted_leaves_the_choice_free() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("AB", 0, b"x")
+    prepares, ballots = preparer()
+    ballot = acceptors.drive(prepares, "AB")
+    assert ballot == Ballot(1, ME)
+    own = ballots.proposal(b"mine")
+    proposes = Proposer(FOO, own, THREE, ballots, promised=ballot)
+    assert acceptors.drive(proposes, "AB") == own
+    assert acceptors.requests[1:] == [Accept(FOO, Ballot(1, ME), own)], "one round trip, a majority"
+    assert proposes.attempts == 1
+
+
+def test_one_promise_twice_is_no_quorum() -> None:
+    prepares, _ = preparer()
+    prepares.ask()
+    for _ in range(2):
+        assert prepares.receive(A, Promise(None, 0)) is None
+    assert prepares.receive(B, Promise(None, 0)) == Done(Ballot(1, ME))
+
+
+@pytest.mark.parametrize("ballot", [FAST, Ballot(1, b"a" * 16)])
+def test_r4_a_vote_in_the_quorum_leaves_no_free_choice(ballot: Ballot) -> None:
+    acceptors = Acceptors()
+    voted = Proposal(ProposalId(OTHER, 1), b"x")
+    acceptors.by_name["A"].handle(Accept(FOO, ballot, voted))
+    assert acceptors.drive(preparer()[0], "AB") is None
+    assert acceptors.drive(preparer()[0], "BA") is None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Refusal(Ballot(2, OTHER), None, 0),
+        Refusal(Ballot(2, OTHER), Vote(FAST, Proposal(ProposalId(OTHER, 1), b"x")), 1),
+        Chosen(Proposal(ProposalId(OTHER, 1), b"x"), 1),
+    ],
+)
+def test_without_a_quorum_of_promises_nothing_is_prepared(reply: Refusal | Chosen) -> None:
+    prepares, _ = preparer()
+    prepares.ask()
+    assert prepares.receive(A, Promise(None, 0)) is None
+    assert prepares.receive(B, reply) == Done(None), "who waits has a turn to take"
+
+
+def test_r9_nothing_is_prepared_where_it_was_dropped() -> None:
+    acceptors = Acceptors(keep=1)
+    for ver in range(3):
+        acceptors.commit("A", ver, acceptors.vote("AB", ver, b"x"))
+    assert acceptors.drive(preparer()[0], "AB") is None
+
+
+def test_r7_nothing_is_prepared_below_the_top() -> None:
+    acceptors = Acceptors()
+    acceptors.vote("AB", 2, b"beyond a gap")
+    assert acceptors.drive(preparer()[0], "AC") is None
+    assert acceptors.drive(preparer(3)[0], "AC") == Ballot(1, ME)
+
+
+def test_r5_who_is_refused_with_a_prepared_ballot_goes_on_with_another() -> None:
+    ballots = Ballots(ME)
+    own = ballots.proposal(b"mine")
+    proposes = Proposer(FOO, own, THREE, ballots, promised=ballots.above(FAST))
+    assert proposes.ask() == Accept(FOO, Ballot(1, ME), own)
+    for acceptor in (A, B):
+        proposes.receive(acceptor, Refusal(Ballot(4, OTHER), None, 0))
+    assert proposes.ask() == Prepare(FOO, Ballot(5, ME))
+    assert proposes.maybe == own, "C may have voted for it"
+    for acceptor in (A, B):
+        request = proposes.receive(acceptor, Promise(None, 0))
+    assert request == Accept(FOO, Ballot(5, ME), own)
+    proposes.receive(A, Voted(1))
+    assert proposes.receive(B, Voted(1)) == Done(own)
+
+
+# --- the line of those who write --------------------------------------------------------
+
+
+class Line:
+    """Writers of one key, and what each has noted, in order."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.writers = Writers()
+        self.notes: list[tuple[str, object]] = []
+        self._nursery = nursery
+
+    def writer(self) -> Writer:
+        return self.writers.writer("foo", nullcontext)
+
+    async def stand(self, name: str, *, near: bool = False) -> trio.CancelScope:
+        """Let somebody wait for the turn; cancel it to let him go, or to end his turn."""
+        scope = trio.CancelScope()
+
+        async def stand() -> None:
+            with scope, self.writer() as writer:
+                if near:
+                    self.notes.append((name, await writer.near()))
+                await writer.take_turn()
+                self.notes.append((name, "turn"))
+                await trio.sleep_forever()
+
+        self._nursery.start_soon(stand)
+        await wait_all_tasks_blocked()
+        return scope
+
+    async def end(self, scope: trio.CancelScope) -> list[tuple[str, object]]:
+        """What is noted after that, too."""
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        return self.told()
+
+    def told(self) -> list[tuple[str, object]]:
+        """What was noted since the last time."""
+        told = self.notes[:]
+        self.notes.clear()
+        return told
+
+
+async def test_who_waits_to_write_has_the_turn_in_order_and_the_next_one_knows_the_version(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        line = Line(nursery)
+        with line.writer() as first:
+            assert first.take_turn_now()
+            second = await line.stand("second", near=True)
+            third = await line.stand("third", near=True)
+            fourth = await line.stand("fourth")
+            assert not line.told(), "nobody knows what the first one writes"
+            first.writes(7)
+            await wait_all_tasks_blocked()
+            assert line.told() == [("second", 7)]
+        await wait_all_tasks_blocked()
+        assert sorted(line.told()) == [("second", "turn"), ("third", 8)]
+        fifth = await line.stand("fifth", near=True)
+        assert await line.end(second) == [("third", "turn")], "the fourth does not want to know"
+        assert sorted(await line.end(third)) == [("fifth", 10), ("fourth", "turn")]
+        assert await line.end(fourth) == [("fifth", "turn")]
+        assert not await line.end(fifth)
+        assert not line.writers.holders
+
+
+async def test_who_comes_late_hears_at_once_what_is_written() -> None:
+    async with trio.open_nursery() as nursery:
+        line = Line(nursery)
+        with line.writer() as first:
+            await first.take_turn()
+            first.writes(0)
+            second = await line.stand("second", near=True)
+            assert line.told() == [("second", 0)]
+            third = await line.stand("third", near=True)
+            assert not line.told(), "somebody is before him"
+            assert await line.end(second) == [("third", 0)]
+        await wait_all_tasks_blocked()
+        assert line.told() == [("third", "turn")]
+        assert not await line.end(third)
+        with line.writer() as last:
+            assert await last.near() is None, "it has the turn"
+        assert not line.writers.holders
+
+
+async def test_a_turn_that_was_handed_to_somebody_who_is_cancelled_is_handed_on() -> None:
+    async with trio.open_nursery() as nursery:
+        line = Line(nursery)
+        with line.writer() as first:
+            await first.take_turn()
+            second = await line.stand("second", near=True)
+            third = await line.stand("third")
+            second.cancel()  # he has not noticed when the turn comes
+        await wait_all_tasks_blocked()
+        assert line.told() == [("third", "turn")]
+        await line.end(third)
+        assert not line.writers.holders
+
+
+# --- calls ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> list[Instance]:
+    """What acceptors are asked to promise, as it comes."""
+    asked: list[Instance] = []
+    handle = Acceptor.handle
+
+    def spy(self: Acceptor, request: object) -> object:
+        if isinstance(request, Prepare):
+            asked.append(request.instance)
+        return handle(self, request)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Acceptor, "handle", spy)
+    return asked
+
+
+async def put_many(kv: KV, count: int, update: Callable[[int | None], int] | None = None) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            if update is None:
+                nursery.start_soon(kv.put, "foo", 1)
+            else:
+                nursery.start_soon(kv.update, "foo", update)
+
+
+async def test_while_an_acceptor_is_away_writes_of_one_key_take_one_round_trip_each() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", 0)
+        cluster.stop(2)
+        await kv.put("foo", 0)
+        attempts, rounds = kv.attempts, kv.rounds
+        await put_many(kv, 40, lambda old: (old or 0) + 1)
+        assert await kv.get("foo") == Entry("foo", 41, 40)
+        assert kv.attempts == attempts + 40, "one ballot each"
+        # Who prepares and who writes mostly share a round. Two round trips each make 80.
+        assert kv.rounds - rounds <= 70
+
+
+async def test_a_client_that_never_sends_ballot_0_prepares_as_well(
+    prepared: list[Instance],
+) -> None:
+    async with (
+        open_local_cluster() as cluster,
+        open_kv(cluster.addresses, fast=False) as kv,
+        open_kv(cluster.addresses) as other,
+    ):
+        await kv.put("foo", 0)
+        await put_many(kv, 10)
+        assert {ver for _, ver in prepared} == set(range(11))
+        assert (await kv.get("foo")) == Entry("foo", 10, 1)
+        assert await other.put("foo", 2) == Entry("foo", 11, 2)
+
+
+async def test_where_ballot_0_serves_nothing_is_prepared(prepared: list[Instance]) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", 0)
+        await put_many(kv, 20)
+        assert not prepared
+        assert (await kv.get("foo")) == Entry("foo", 20, 1)
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[tuple[KV, trio.Event]]:
+    """A client that never sends ballot 0, and whose puts wait in their turn for an event."""
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, fast=False) as kv:
+        await kv.put("foo", 0)
+        release = trio.Event()
+
+        async def wait_in_line(*_: object) -> bool:
+            await release.wait()
+            return False
+
+        kv._client._wait_in_line = wait_in_line  # type: ignore[method-assign]
+        yield kv, release
+
+
+async def until_prepared(kv: KV, writing: int, prepared: list[Instance]) -> None:
+    """Let the next in line hear that a version is being written, until it has its promises."""
+    await wait_all_tasks_blocked()
+    kv._client._writers.holders["foo"].writes(writing)
+    with trio.fail_after(5):
+        while prepared.count(Instance("foo", writing + 1)) < 3:  # noqa: ASYNC110
+            await trio.sleep(0.001)
+    await trio.sleep(0.05)
+
+
+async def test_who_prepared_and_is_cancelled_leaves_the_version_to_others(
+    held: tuple[KV, trio.Event], prepared: list[Instance]
+) -> None:
+    kv, release = held
+    entries: list[Entry] = []
+
+    async def put(val: int) -> None:
+        entries.append(await kv.put("foo", val))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put, 1)
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as second:
+            second.start_soon(put, 2)
+            await until_prepared(kv, 1, prepared)
+            second.cancel_scope.cancel()
+        nursery.start_soon(put, 3)
+        await wait_all_tasks_blocked()
+        release.set()
+    assert entries == [Entry("foo", 1, 1), Entry("foo", 2, 3)]
+    assert not kv._client._writers.holders
+
+
+async def test_r5_what_was_prepared_is_of_no_use_at_another_version(
+    held: tuple[KV, trio.Event], prepared: list[Instance]
+) -> None:
+    kv, release = held
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kv.put, "foo", 1)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(kv.put, "foo", 2)
+        await until_prepared(kv, 4, prepared)  # it was expected to be higher than it is
+        release.set()
+    assert await kv.get("foo") == Entry("foo", 2, 2)
+    assert Instance("foo", 2) in prepared, "nobody votes for what was not prepared"
+
+
+async def test_where_others_write_nothing_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "Preparer", None)
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, fast=False) as kv:
+        await kv.put("foo", 0)
+        kv._client._contended.note("foo")
+        await put_many(kv, 5)
+        assert await kv.get("foo") == Entry("foo", 5, 1)
+
+
+async def test_there_is_nothing_to_prepare_after_the_last_version(
+    held: tuple[KV, trio.Event], prepared: list[Instance]
+) -> None:
+    kv, release = held
+
+    async def put() -> None:
+        with pytest.raises(TooLarge):
+            await kv.put("foo", 2)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kv.set, "foo", MAX_VERSION, 1)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(put)
+        await wait_all_tasks_blocked()
+        kv._client._writers.holders["foo"].writes(MAX_VERSION)
+        await wait_all_tasks_blocked()
+        release.set()
+    assert await kv.get("foo") == Entry("foo", MAX_VERSION, 1)
+    assert {ver for _, ver in prepared} == {0, MAX_VERSION}
+
+
+async def test_the_error_of_who_prepared_in_vain_says_that_nothing_was_written() -> None:
+    async with (
+        open_local_cluster() as cluster,
+        open_kv(cluster.addresses, fast=False, timeout=0.3) as kv,
+    ):
+        await kv.put("foo", 0)
+        cluster.stop(1)
+        cluster.stop(2)
+        errors: list[Unavailable] = []
+
+        async def put(val: int) -> None:
+            with pytest.raises(Unavailable) as caught:
+                await kv.put("foo", val)
+            errors.append(caught.value)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put, 1)
+            nursery.start_soon(put, 2)
+        assert [error.maybe for error in errors] == [None, None], "phase 1 writes nothing"
+        assert all("1 of 3 acceptors answered" in str(error) for error in errors)
