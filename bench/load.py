@@ -22,9 +22,10 @@ import trio
 
 from .counters import Counters, count
 
-Operation = Literal["set", "put", "get", "version", "duel"]
+Operation = Literal["set", "put", "get", "version", "count", "duel"]
 """Write a new key; put to keys of the caller's own; read the latest of one; read a version of
-one; all callers write the next version of one key, each until its own write is in."""
+one; count up one number, which all callers share; all callers write the next version of one key,
+each with a client of its own, until its own write is in."""
 
 READY_TIMEOUT = 60.0
 """Seconds until a client process must have connected and written what it is to read."""

@@ -122,9 +122,10 @@ def latency(records: Sequence[Record]) -> Any:
 def failover(records: Sequence[Record]) -> Any:
     """Completed writes through the kill and the stop of a member."""
     figure, axes = _figure(2)
+    of_puts = [record for record in records if record["operation"] == "put"]
     for ax, event in zip(axes, ("kill", "stop"), strict=True):
         drawn = set()
-        for record in records:
+        for record in of_puts:
             if record["event"] == event and record["system"] not in drawn:
                 drawn.add(record["system"])
                 style = {**STYLES.get(record["system"], {}), "marker": "", "linewidth": 2}

@@ -51,7 +51,8 @@ def what(record: Record) -> str:
     if workload == "duel":
         return f"duel of {callers}"
     if workload == "failover":
-        return f"{record['event']} under {callers} writers"
+        shared = " of one number" if record["operation"] == "count" else ""
+        return f"{record['event']} under {callers} writers{shared}"
     if workload == "growth":
         return f"{record['operation']}, {UNITS[record['varied']].format(record['to'])}"
     if workload == "recovery":
@@ -64,7 +65,7 @@ def what(record: Record) -> str:
 
 def line(record: Record) -> str:
     """A record as a line of progress."""
-    start = f"{record['workload']:11}{record['system']:20}{what(record):34}"
+    start = f"{record['workload']:11}{record['system']:20}{what(record):38}"
     if record["workload"] == "failover":
         return f"{start}longest gap {record['gap']:8.0f} ms  {record['errors']} errors"
     if record["workload"] == "recovery":
@@ -156,12 +157,12 @@ SUMMARY: dict[str, tuple[dict[str, Any], str, str]] = {
         "{:,.0f} versions/s",
     ),
     "a member killed: longest write gap": (
-        {"workload": "failover", "event": "kill"},
+        {"workload": "failover", "event": "kill", "operation": "put"},
         "gap",
         "{:,.0f} ms",
     ),
     "a member stopped: longest write gap": (
-        {"workload": "failover", "event": "stop"},
+        {"workload": "failover", "event": "stop", "operation": "put"},
         "gap",
         "{:,.0f} ms",
     ),

@@ -30,6 +30,8 @@ def call_of(kv: KV, load: Load, caller: int) -> Callable[[int], Awaitable[Any]]:
                 return await kv.get(own)
             case "version":
                 return await kv.get(own, 0)
+            case "count":
+                return await kv.update(load.name, lambda number: (number or 0) + 1)
             case "duel":
                 return await kv.put("duel", [own, number])
 

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, cast
 import trio
 
 from . import counters
-from .load import Load, Measured, run
+from .load import Load, Measured, Operation, run
 from .statistics import longest_gap, summarize
 from .systems import Cluster, Restartable, System
 
@@ -162,17 +162,24 @@ async def duel(scale: Scale, systems: Sequence[System]) -> AsyncIterator[Record]
 
 async def failover(scale: Scale, systems: Sequence[System]) -> AsyncIterator[Record]:
     """A member is killed, or stopped as by a frozen machine, under 16 writers."""
-    for event, number in (("kill", signal.SIGKILL), ("stop", signal.SIGSTOP)):
+    outages: list[tuple[str, signal.Signals, Operation]] = [
+        ("kill", signal.SIGKILL, "put"),
+        ("stop", signal.SIGSTOP, "put"),
+        ("kill", signal.SIGKILL, "count"),
+    ]
+    for event, number, operation in outages:
         for system in systems:
-            if "duel" not in system.operations or system.in_memory:
+            if not {operation, "duel"} <= system.operations or system.in_memory:
                 continue
             for repetition in range(scale.outages):
-                yield await _outage(system, event, number, scale.outage) | {
+                yield await _outage(system, event, number, operation, scale.outage) | {
                     "repetition": repetition
                 }
 
 
-async def _outage(system: System, event: str, number: signal.Signals, outage: float) -> Record:
+async def _outage(
+    system: System, event: str, number: signal.Signals, operation: Operation, outage: float
+) -> Record:
     async with system.start() as cluster:
         victim = await cluster.victim()
         happened = 0.0
@@ -183,7 +190,7 @@ async def _outage(system: System, event: str, number: signal.Signals, outage: fl
             happened = time.time()
             cluster.processes[victim].send_signal(number)
 
-        load = Load("put", callers=16, seconds=BEFORE_OUTAGE + outage)
+        load = Load(operation, callers=16, seconds=BEFORE_OUTAGE + outage)
         measured = await run(cluster, load, end_victim)
     completed = [sample.completed for sample in measured.samples]
     buckets = Counter(math.floor((time - happened) / BUCKET) for time in completed)
@@ -193,6 +200,7 @@ async def _outage(system: System, event: str, number: signal.Signals, outage: fl
         "workload": "failover",
         "system": system.name,
         "event": event,
+        "operation": operation,
         "callers": load.callers,
         "gap": longest_gap(completed, happened, measured.began + measured.seconds) * 1e3,
         "before": sum(t < happened for t in completed) / (happened - measured.began),

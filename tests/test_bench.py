@@ -53,7 +53,7 @@ def recorded() -> list[dict[str, Any]]:
             timeline = [[-0.1, 10.0], [0.0, 0.0], [0.1, 5.0]]
             records.append(
                 {"workload": "failover", "system": system, "event": event, **outage}
-                | {"timeline": timeline}
+                | {"operation": "put", "timeline": timeline}
             )
         records.append(
             {"workload": "recovery", "system": system, "to": 9, "caught_up": 1.0}

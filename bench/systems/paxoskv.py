@@ -14,7 +14,7 @@ from ..cluster import Acceptor, acceptor_processes
 from ..load import Load
 from . import Processes
 
-ALL = frozenset({"set", "put", "get", "version", "duel"})
+ALL = frozenset({"set", "put", "get", "version", "count", "duel"})
 
 
 class PaxosKVCluster(Processes):
