@@ -67,6 +67,8 @@ class Commits:
     def take(self, instance: Instance) -> Commit | None:
         """Let a commit wait no more, and give it back: whoever takes it tells it, or others do."""
         commit, _ = self._waiting.pop(instance, (None, 0.0))
+        if not self._waiting:  # else whoever sends them would wake for nothing, again and again
+            self._nap.deadline = trio.current_time() + COMMIT_PATIENCE
         return commit
 
     def ride(self, request: Request) -> Request:
