@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from random import Random
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from zlib import crc32
 
 import trio
@@ -27,7 +27,7 @@ from .paxos.preparer import Preparer
 from .paxos.proposer import Ballots, Decision, Proposer, Tops
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
-from .remembered import Contended, Remembered
+from .remembered import Begun, Contended, Remembered, Unfinished
 from .rounds import Job, Rounds
 from .tasks import background_nursery, unwrapped
 from .values import to_entry
@@ -38,14 +38,6 @@ class Nothing(Enum):
     """What an append computes when there is nothing to write."""
 
     NOTHING = "nothing to write"
-
-
-class _Prepared(NamedTuple):
-    """A version that a call may propose for at once, with a ballot that a quorum has promised."""
-
-    instance: Instance
-    ballot: Ballot
-    ballots: Ballots  # where the ballot comes from, and whatever follows it
 
 
 @asynccontextmanager
@@ -168,6 +160,7 @@ class Client:
         self._cluster = Cluster(addresses, nursery, rng, self._cluster_changed)
         self.rounds = Rounds(self._cluster.links, nursery, rng)
         self._remembered = Remembered()
+        self._unfinished = Unfinished()
         self._writers = Writers()
         self._contended = Contended()
         self._creating = False  # whether the key of which it knew nothing last was a new one
@@ -194,10 +187,6 @@ class Client:
             instance: what to decide.
             own: the proposal, or the value of a new one.
         """
-        ballots = self._ballots()
-        is_new = isinstance(own, bytes)
-        if isinstance(own, bytes):
-            own = ballots.proposal(own)
         with self._call(what) as call, self._writers.writer(instance.key, call.waiting) as writer:
             await self._members_known(call)
             await writer.take_turn()
@@ -206,11 +195,15 @@ class Client:
             if known is not None and known.ver == instance.ver:
                 await trio.lowlevel.checkpoint()  # who asks again and again lets others go on
                 return known.proposal
-            promised = ballots.fast() if is_new and self._may_begin_fast() else None
+            fast = isinstance(own, bytes) and self._may_begin_fast()
+            ballots, promised = self._begin(instance, fast=fast)
+            if isinstance(own, bytes):
+                own = ballots.proposal(own)
             quorums = self._cluster.quorums
             proposer = Proposer(instance, own, quorums, ballots, promised=promised)
             writer.writes(instance.ver)
             decision = await self._perform(call, proposer)
+            self._unfinished.remove(instance)
             self._learn_of_others(proposer, waits)
         assert decision is not None, "whoever proposes something ends with something"
         if isinstance(decision, Proposal):
@@ -306,15 +299,15 @@ class Client:
             await self._members_known(call)
             quorums = self._cluster.quorums
             tops = Tops(quorums)
-            prepared = (
-                None if writer.take_turn_now() else await self._prepare(call, key, writer, tops)
-            )
-            await writer.take_turn()
+            if not writer.take_turn_now():
+                await self._prepare(call, key, writer, tops)
+                await writer.take_turn()
             waits = await self._wait_in_line(call, key)
             fast = self._may_begin_fast()
             latest = self._remembered.get(key)
             bets = latest is None and blind and fast and self._creating
             looked_up = latest is None and not bets
+            beaten = 0  # how often others wrote the version that it tried, or a later one
             if looked_up:
                 latest = await self._find(call, key)
                 self._creating = latest is None
@@ -335,17 +328,12 @@ class Client:
                 instance = Instance(key, 0 if latest is None else latest.ver + 1)
                 if instance.ver > MAX_VERSION:
                     raise TooLarge(f"no version of {key!r} is left after {MAX_VERSION}")
-                promised: Ballot | None
-                if prepared is not None and prepared.instance == instance:
-                    _, promised, ballots = prepared
-                else:
-                    ballots = self._ballots()
-                    promised = ballots.fast() if fast else None
-                prepared = None  # it is good for one proposal
+                ballots, promised = self._begin(instance, tops, fast=fast)
                 own = ballots.proposal(value)
                 appender = Appender(instance, own, quorums, ballots, tops, promised=promised)
                 writer.writes(instance.ver)
                 found = await self._perform(call, appender)
+                self._unfinished.remove(instance)
                 if isinstance(found, Doubtful):
                     raise Unavailable(
                         f"{call.what}: later versions came about while version {instance.ver} was "
@@ -355,9 +343,11 @@ class Client:
                     )
                 latest = self._seen(key, found)
                 looked_up = False
-                self._learn_of_others(appender, waits)
                 if latest is not None and latest.proposal.id == own.id:
+                    self._learn_of_others(appender, waits)
                     return latest
+                beaten += 1
+                self._learn_of_others(appender, waits, beaten)
                 self._creating = self._creating and not bets
                 waits = await self._wait_in_line(call, key)
                 fast = (waits or not appender.lost) and self._may_begin_fast()
@@ -367,22 +357,46 @@ class Client:
                     latest = self._seen(key, await self._perform(call, finder))
         raise AssertionError("the call ends by one of the returns, or by an error")
 
-    async def _prepare(self, call: _Call, key: str, writer: Writer, tops: Tops) -> _Prepared | None:
+    async def _prepare(self, call: _Call, key: str, writer: Writer, tops: Tops) -> None:
         """Prepare the next version of a key, while another call of this client writes one.
 
         Only where ballot 0 is of no use to anybody: it takes one round trip as well, and leaves
-        the version open to other clients.
+        the version open to other clients. Whether this call will write is not known yet.
         """
         if self._may_begin_fast():
-            return None
-        ver = await writer.near()
-        if ver is None or ver == MAX_VERSION or self._contended.has(key):
-            return None
-        instance, ballots = Instance(key, ver + 1), self._ballots()
+            return
+        ver = await writer.version_before()
+        if ver is None or ver >= MAX_VERSION or self._may_begin_fast() or self._contended.has(key):
+            return
+        instance = Instance(key, ver + 1)
+        ballots, _ = self._begin(instance, fast=False)
         preparer = Preparer(instance, self._cluster.quorums, ballots, tops)
-        ballot = await self._perform(call, preparer)
+        promised = await self._perform(call, preparer)
         call.operation = None  # what writes has not begun
-        return None if ballot is None else _Prepared(instance, ballot, ballots)
+        begun = self._unfinished.get(instance)
+        if begun is not None:
+            begun.promised = promised
+
+    def _begin(
+        self, instance: Instance, tops: Tops | None = None, *, fast: bool
+    ) -> tuple[Ballots, Ballot | None]:
+        """Begin to propose: ballots to do so with, and one of them if it is promised already.
+
+        They are remembered until it is known what is chosen, also where the call comes to no end.
+
+        Args:
+            instance: where to propose.
+            tops: what the acceptors told during the call, where its version must be the latest.
+            fast: whether to begin at ballot 0, unless this client was there before.
+        """
+        begun = self._unfinished.get(instance)
+        if begun is None:
+            ballots = self._ballots()
+            self._unfinished.add(instance, Begun(ballots))
+            return ballots, ballots.fast() if fast else None
+        promised, begun.promised = begun.promised, None  # it is good for one proposal (R5)
+        allowed = tops is None or tops.allow(instance.ver)
+        return begun.ballots, promised if allowed else None
 
     def close(self) -> None:
         """End the calls that still wait, and let no new one begin."""
@@ -405,7 +419,10 @@ class Client:
         return found
 
     async def _perform(
-        self, call: _Call, operation: Operation[ResultT], take_turn: TakeTurn | None = None
+        self,
+        call: _Call,
+        operation: Operation[ResultT],
+        take_turn: TakeTurn | None = None,
     ) -> ResultT:
         try:
             return await self.rounds.perform(call.job(operation, take_turn))
@@ -456,10 +473,13 @@ class Client:
         links = sorted(self._cluster.links.items())
         return links[crc32(key.encode()) % len(links)][1]
 
-    def _learn_of_others(self, write: Proposer | Appender, waits: bool) -> None:
-        """Take note that others write a key; and let those go on who wait in line for it."""
+    def _learn_of_others(self, write: Proposer | Appender, waits: bool, beaten: int = 0) -> None:
+        """Take note that others write a key; and let those go on who wait in line for it.
+
+        Who was beaten once may not have known the latest version; who was twice has met somebody.
+        """
         key = write.instance.key
-        met_others = write.lost > 0 or write.crowded
+        met_others = write.lost > 0 or write.crowded or beaten > 1
         if met_others:
             self._contended.note(key)
         if met_others or waits:

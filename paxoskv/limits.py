@@ -129,6 +129,9 @@ MAX_CONTENDED_KEYS: Final = 1024
 LINE_PATIENCE: Final = 0.5
 """How long it waits in line, before it goes on without."""
 
+MAX_UNFINISHED: Final = 1024
+"""Versions of which a client remembers that it has begun something there."""
+
 MAX_REMEMBERED_BYTES: Final = 16 * MIB
 """What a client remembers of the latest versions that it has seen."""
 

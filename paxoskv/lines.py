@@ -2,7 +2,7 @@
 
 To wait in line is a courtesy, and no rule rests on it: those who wait do not duel, and each
 learns from the acceptor what the one before has written. Whoever has the turn has it for a
-moment; it ends when a commit shows that a version was written, or when its time is up.
+moment; it ends when he tells what he has written, or when its time is up.
 """
 
 from __future__ import annotations
@@ -15,21 +15,27 @@ from .limits import MAX_IN_LINE, MAX_LINES, TURN_TIME
 
 
 class Line:
-    """The line for one key: until when somebody has the turn, and who waits."""
+    """The line for one key: who has the turn, and until when, and who waits."""
 
-    __slots__ = ("until", "waiting")
+    __slots__ = ("holder", "until", "waiting")
 
     def __init__(self) -> None:
+        self.holder: object = None
         self.until = 0.0
         self.waiting: deque[Place] = deque()
 
-    def give(self) -> None:
+    def give(self, who: object) -> None:
         """Let a turn begin."""
+        self.holder = who
         self.until = trio.current_time() + TURN_TIME
 
-    def join(self) -> Place:
+    def is_of_another(self, who: object) -> bool:
+        """Whether somebody other than this one has the turn."""
+        return self.holder is not who and trio.current_time() < self.until
+
+    def join(self, who: object) -> Place:
         """Take a place behind those who wait."""
-        place = Place(self)
+        place = Place(self, who)
         self.waiting.append(place)
         self._close_up()
         return place
@@ -41,8 +47,9 @@ class Line:
 
     def next(self) -> None:
         """Give the turn to the one who has waited for the longest."""
-        self.give()
-        self.waiting.popleft().given.set()
+        place = self.waiting.popleft()
+        self.give(place.who)
+        place.given.set()
         self._close_up()
 
     def _close_up(self) -> None:
@@ -54,14 +61,16 @@ class Place:
     """A place in a line.
 
     Attributes:
+        who: whose it is.
         first: whether it is, or was, the first of those who wait.
         given: whether it has the turn.
     """
 
-    __slots__ = ("_line", "first", "given")
+    __slots__ = ("_line", "first", "given", "who")
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, who: object) -> None:
         self._line = line
+        self.who = who
         self.first = trio.Event()
         self.given = trio.Event()
 
@@ -92,8 +101,13 @@ class Lines:
     def __init__(self) -> None:
         self._lines: dict[str, Line] = {}
 
-    def enter(self, key: str) -> Place | None:
-        """Take the turn, or a place in the line; None: it is your turn, or there is no room."""
+    def enter(self, key: str, who: object) -> Place | None:
+        """Take the turn, or a place in the line; None: it is your turn, or there is no room.
+
+        Args:
+            key: what is to be written.
+            who: the one who wants to write it, as an acceptor knows clients: by connection.
+        """
         line = self._lines.get(key)
         if line is None:
             if len(self._lines) >= MAX_LINES:
@@ -102,26 +116,28 @@ class Lines:
                 return None
             line = self._lines[key] = Line()
         if not line.waiting and trio.current_time() >= line.until:
-            line.give()
+            line.give(who)
             return None
         if len(line.waiting) >= MAX_IN_LINE:
             return None
-        return line.join()
+        return line.join(who)
 
-    def written(self, key: str) -> None:
-        """A version was written: the turn goes to the next."""
+    def written(self, key: str, who: object) -> None:
+        """Somebody tells that a version was written: if he has the turn, it goes to the next."""
         line = self._lines.get(key)
-        if line is None:
+        if line is None or line.is_of_another(who):
             return
         if line.waiting:
             line.next()
         else:
             del self._lines[key]
 
-    def crowded(self, key: str) -> bool:
-        """Whether somebody waits to write a key."""
+    def crowded(self, key: str, who: object) -> bool:
+        """Whether somebody waits to write a key, or somebody other than this one has the turn."""
         line = self._lines.get(key)
-        return line is not None and bool(line.waiting)
+        if line is None:
+            return False
+        return bool(line.waiting) or line.is_of_another(who)
 
     def __contains__(self, key: object) -> bool:
         """Whether somebody waits to write a key, or has the turn."""

@@ -1,4 +1,4 @@
-"""What a client remembers of keys: the latest versions that it has seen, and other writers.
+"""What a client remembers of keys: the latest versions, what it has begun, and other writers.
 
 A chosen version never changes, so what is remembered is never wrong, only out of date:
 a put begins from it, and finds out by what the acceptors answer.
@@ -10,8 +10,10 @@ from collections import OrderedDict
 
 import trio
 
-from .limits import CONTENDED, MAX_CONTENDED_KEYS, MAX_REMEMBERED_BYTES
+from .limits import CONTENDED, MAX_CONTENDED_KEYS, MAX_REMEMBERED_BYTES, MAX_UNFINISHED
+from .paxos.messages import Ballot, Instance
 from .paxos.operation import Latest
+from .paxos.proposer import Ballots
 
 _OVERHEAD_BYTES = 512  # of one entry in memory, roughly
 
@@ -44,6 +46,51 @@ class Remembered:
         self._size += _size(key, latest)
         while self._size > MAX_REMEMBERED_BYTES:
             self._size -= _size(*self._latest.popitem(last=False))
+
+
+class Begun:
+    """What a client has begun at a version.
+
+    Args:
+        ballots: of the operation that began, and of those that go on if it comes to no end.
+
+    Attributes:
+        promised: one of them that a quorum has promised ahead of time, until it is used.
+    """
+
+    __slots__ = ("ballots", "promised")
+
+    def __init__(self, ballots: Ballots) -> None:
+        self.ballots = ballots
+        self.promised: Ballot | None = None
+
+
+class Unfinished:
+    """The versions at which a client has begun something, and has seen nothing chosen yet.
+
+    Acceptors do not forget a promise because its proposer has gone. Whoever proposes there next
+    goes on with the same ballots, and is not refused for them. Of too many versions, the oldest
+    are forgotten.
+    """
+
+    __slots__ = ("_begun",)
+
+    def __init__(self) -> None:
+        self._begun: OrderedDict[Instance, Begun] = OrderedDict()
+
+    def get(self, instance: Instance) -> Begun | None:
+        """What was begun at a version, if something was."""
+        return self._begun.get(instance)
+
+    def add(self, instance: Instance, begun: Begun) -> None:
+        """Something is begun at a version."""
+        self._begun[instance] = begun
+        if len(self._begun) > MAX_UNFINISHED:
+            self._begun.popitem(last=False)
+
+    def remove(self, instance: Instance) -> None:
+        """It is known what is chosen for a version: nobody proposes there any more."""
+        self._begun.pop(instance, None)
 
 
 class Contended:

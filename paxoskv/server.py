@@ -167,8 +167,13 @@ class Host:
         await self._durable()
         return replies
 
-    def _reply(self, request: Request) -> Reply:
-        """The reply to a request, which may leave once what it rests on is durable."""
+    def _reply(self, request: Request, who: object = None) -> Reply:
+        """The reply to a request, which may leave once what it rests on is durable.
+
+        Args:
+            request: what is asked.
+            who: the one who asks, as the lines know him.
+        """
         if self._mending.is_set():
             raise StoreError(self._failure)
         try:
@@ -182,9 +187,9 @@ class Host:
             self._failed(error)
             raise
         if written:
-            self._lines.written(written)
+            self._lines.written(written, who)
         if isinstance(reply, Voted) and isinstance(request, Accept):
-            return Voted(reply.top, self._lines.crowded(request.instance.key))
+            return Voted(reply.top, self._lines.crowded(request.instance.key, who))
         return reply
 
     def _written(self, request: Request) -> str:
@@ -348,18 +353,18 @@ class Host:
                 first, requests = decode_requests(payload)
                 if first is None:
                     for request in requests:
-                        self._reply(request)  # which nobody wants to know
+                        self._reply(request, sender)  # which nobody wants to know
                     continue
                 # Who asks for a turn asks for nothing else: then the answer may take a while.
                 if len(requests) == 1 and isinstance(turn := requests[0], Turn):
                     room = len(nursery.child_tasks) < MAX_TURNS_AWAITED
-                    place = self._lines.enter(turn.key) if room else None
+                    place = self._lines.enter(turn.key, sender) if room else None
                     if place is not None:
                         nursery.start_soon(self._give_turn, sender, first, turn, place)
                         continue
                 # The answers to these rest on nothing here: see `Noted` and `Told`.
                 rests = rests or not all(isinstance(each, Commit | Turn) for each in requests)
-                for reply_frame in self._answer(first, requests):
+                for reply_frame in self._answer(first, requests, sender):
                     replies += reply_frame
                     if len(replies) >= MAX_BATCH_BYTES:
                         await self._send(sender, replies, rests)
@@ -382,12 +387,12 @@ class Host:
         if self._unfinished > MAX_UNFINISHED_BYTES:
             raise ProtocolError("too many frames are unfinished at a time")
 
-    def _answer(self, first: int, requests: Sequence[Request]) -> Iterator[bytes]:
+    def _answer(self, first: int, requests: Sequence[Request], who: object) -> Iterator[bytes]:
         """Answer a frame of requests, in frames of replies that are cut at a size."""
         replies: list[Reply] = []
         size = 0
         for request in requests:
-            reply = self._reply(request)
+            reply = self._reply(request, who)
             replies.append(reply)
             size += size_of(reply)
             if size >= MAX_BATCH_BYTES:

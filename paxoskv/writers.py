@@ -1,12 +1,12 @@
 """One writing operation a key at a time: a client does not duel with itself.
 
-Who waits is served in order; and the first of those who wait may learn which version is being
-written, so that it can prepare the next one.
+Who waits is served in order; and whoever is next may learn which version is being written, so that
+it can prepare the one after it.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Self, TypeAlias
@@ -24,7 +24,7 @@ class Writer:
     """A call that may write a key: its place in line, and its turn. Both end with the block."""
 
     __slots__ = (
-        "_ahead", "_behind", "_curious", "_has", "_key", "_stands", "_ver", "_waiting", "_woken",
+        "_behind", "_curious", "_has_turn", "_in_line", "_key", "_ver", "_waiting", "_woken",
         "_writers",
     )  # fmt: skip
 
@@ -32,55 +32,57 @@ class Writer:
         self._writers = writers
         self._key = key
         self._waiting = waiting
-        self._stands = False  # whether it has a place in line, or the turn
-        self._has = False  # whether it has the turn
-        # While it has the turn: those who wait, in order, and the version that it writes.
-        self._behind: deque[Writer] | None = None
-        self._ver: int | None = None
-        # While it waits: what wakes it, and what whoever has the turn writes, if it is next.
-        self._woken: trio.Event | None = None
-        self._ahead: int | None = None
-        self._curious = False  # whether it is to be woken to hear that
+        self._in_line = False  # from the time at which it wants the turn
+        self._has_turn = False
+        self._behind: OrderedDict[Writer, None] | None = None  # while it has: those who wait
+        self._ver: int | None = None  # which version it writes, once it knows
+        self._woken: trio.Event | None = None  # while it waits: what wakes it
+        self._curious = False  # whether it is to be woken once whoever is before it knows that
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._has:
+        if self._has_turn:
             self._hand_over()
-        elif self._stands:
+        elif self._in_line:
             self._step_out()
 
     def take_turn_now(self) -> bool:
         """Take the turn if nobody has it, else a place in line; whether it has the turn."""
-        if not self._stands:
-            self._stands = True
+        if not self._in_line:
+            self._in_line = True
             holder = self._writers.holders.setdefault(self._key, self)
             if holder is self:
-                self._has = True
+                self._has_turn = True
             else:
-                holder._let_wait(self)
-        return self._has
+                if holder._behind is None:
+                    holder._behind = OrderedDict()
+                holder._behind[self] = None
+        return self._has_turn
 
     async def take_turn(self) -> None:
         """Wait for the turn, unless it was taken already."""
         while not self.take_turn_now():
             await self._wait()
 
-    async def near(self) -> int | None:
-        """Wait until nobody is before it but the one whose turn it is, and it is known what for.
+    async def version_before(self) -> int | None:
+        """Wait until it is next, and whoever has the turn knows which version it writes.
 
         Returns:
-            The version that he writes, or is expected to. None: it has the turn itself.
+            That version. None: it has the turn itself.
         """
         self._curious = True
-        while not self.take_turn_now() and self._ahead is None:
+        while not self.take_turn_now():
+            holder = self._writers.holders[self._key]
+            if holder._ver is not None and holder._next() is self:
+                self._curious = False
+                return holder._ver
             await self._wait()
-        self._curious = False
-        return None if self._has else self._ahead
+        return None
 
     def writes(self, ver: int) -> None:
-        """Tell whoever is next which version is being written."""
+        """Let whoever is next know which version is being written."""
         self._ver = ver
         self._tell()
 
@@ -93,38 +95,31 @@ class Writer:
         if self._woken is not None:
             self._woken.set()
 
-    def _let_wait(self, writer: Writer) -> None:
-        """Let somebody wait behind all the others."""
-        if self._behind is None:
-            self._behind = deque()
-        self._behind.append(writer)
-        self._tell()
+    def _next(self) -> Writer | None:
+        return next(iter(self._behind)) if self._behind else None
 
     def _tell(self) -> None:
-        """Let whoever is next know what is being written, as far as that is known."""
-        if self._behind and self._ver is not None:
-            next_ = self._behind[0]
-            next_._ahead = self._ver
-            if next_._curious:
-                next_._wake()
+        next_ = self._next()
+        if next_ is not None and next_._curious:
+            next_._wake()
 
     def _hand_over(self) -> None:
-        """Let whoever is next have the turn; he is expected to write the next version."""
+        """It is the turn of whoever is next."""
         if not self._behind:
             del self._writers.holders[self._key]
             return
-        next_ = self._writers.holders[self._key] = self._behind.popleft()
-        next_._has, next_._behind = True, self._behind
-        next_._ver = None if self._ver is None else self._ver + 1
+        next_, _ = self._behind.popitem(last=False)
+        self._writers.holders[self._key] = next_
+        next_._has_turn, next_._behind = True, self._behind
         next_._wake()
-        next_._tell()
 
     def _step_out(self) -> None:
         """Wait no more."""
         holder = self._writers.holders[self._key]
         assert holder._behind is not None, "who waits does so behind somebody"
-        holder._behind.remove(self)
-        holder._tell()
+        del holder._behind[self]
+        if holder._ver is not None:
+            holder._tell()
 
 
 class Writers:

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from paxoskv import Entry, open_kv, open_local_cluster, server, wire
+from paxoskv import KV, Entry, open_kv, open_local_cluster, server, wire
 from paxoskv.errors import StoreError
 from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import (
@@ -52,7 +52,7 @@ ANYWHERE = Address("127.0.0.1", 0)
 
 
 async def enter(lines: Lines, name: str, order: list[str]) -> None:
-    place = lines.enter("foo")
+    place = lines.enter("foo", name)
     if place is not None:
         await place.wait()
     order.append(name)
@@ -73,7 +73,10 @@ async def test_the_turn_goes_to_who_has_waited_for_the_longest() -> None:
         order = await three_enter(lines, nursery)
         for expected in (["a"], ["a", "b"], ["a", "b", "c"]):
             assert order == expected
-            lines.written("foo")
+            lines.written("foo", "somebody else")
+            await wait_all_tasks_blocked()
+            assert order == expected, "only who has the turn can end it"
+            lines.written("foo", order[-1])
             await wait_all_tasks_blocked()
     assert len(lines) == 0, "nothing is kept for a key that nobody waits for"
 
@@ -91,51 +94,51 @@ async def test_a_turn_that_is_not_used_ends(autojump_clock: MockClock) -> None:
 async def test_who_is_cancelled_in_line_gives_up_the_place_and_the_turn() -> None:
     lines = Lines()
     order: list[str] = []
-    assert lines.enter("foo") is None
+    assert lines.enter("foo", "a") is None
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as waiting:
             nursery.start_soon(enter, lines, "later", order)
             await wait_all_tasks_blocked()
-            first = lines.enter("foo")
+            first = lines.enter("foo", "b")
             assert first is not None
             waiting.cancel()
             await first.wait()
-        lines.written("foo")
+        lines.written("foo", "a")
     assert order == ["later"]
 
 
 async def test_a_turn_that_is_given_to_one_who_is_just_cancelled_goes_to_the_next() -> None:
     lines = Lines()
-    assert lines.enter("foo") is None
-    first, second = lines.enter("foo"), lines.enter("foo")
+    assert lines.enter("foo", "a") is None
+    first, second = lines.enter("foo", "b"), lines.enter("foo", "c")
     assert first is not None
     assert second is not None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(first.wait)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-        lines.written("foo")  # it has not noticed yet
+        lines.written("foo", "a")  # b has not noticed yet
     assert first.given.is_set()
     assert second.given.is_set()
 
 
 async def test_lines_are_bounded_and_who_finds_no_room_goes_on(mock_clock: MockClock) -> None:
     lines = Lines()
-    assert lines.enter("foo") is None
+    assert lines.enter("foo", "a") is None
     for _ in range(MAX_IN_LINE):
-        assert lines.enter("foo") is not None
-    assert lines.enter("foo") is None
+        assert lines.enter("foo", "b") is not None
+    assert lines.enter("foo", "b") is None
     for number in range(2 * MAX_LINES):
-        lines.enter(f"key {number}")
+        lines.enter(f"key {number}", "a")
     assert len(lines) == MAX_LINES
 
 
 async def test_lines_that_nobody_is_in_make_room(autojump_clock: MockClock) -> None:
     lines = Lines()
     for number in range(MAX_LINES):
-        lines.enter(f"key {number}")
+        lines.enter(f"key {number}", "a")
     await trio.sleep(2 * TURN_TIME)
-    lines.enter("one more")
+    lines.enter("one more", "a")
     assert len(lines) == 1
 
 
@@ -191,6 +194,31 @@ async def test_writers_of_one_key_take_turns_instead_of_duelling() -> None:
     assert attempts < 3 * 120
 
 
+@pytest.mark.parametrize("away", [0, 1])
+async def test_two_clients_of_many_tasks_share_a_key(away: int) -> None:
+    """Each always has a write ready, so that who has lost would come too late for ever."""
+    won = [0, 0]
+    async with open_local_cluster() as cluster:
+        for number in range(away):
+            cluster.stop(2 - number)
+
+        async def count(kv: KV, number: int) -> None:
+            while sum(won) < 400:
+                await kv.update("n", lambda old: (old or 0) + 1)
+                won[number] += 1
+
+        async def work(number: int) -> None:
+            async with open_kv(cluster.addresses) as kv, trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(count, kv, number)
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for number in range(2):
+                    nursery.start_soon(work, number)
+    assert min(won) > 100
+
+
 async def test_who_waits_in_line_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         await kv.put("foo", 0)
@@ -198,12 +226,12 @@ async def test_who_waits_in_line_holds_up_nothing_else(monkeypatch: pytest.Monke
         lines: list[Lines] = []
         before = Lines.enter
         monkeypatch.setattr(
-            Lines, "enter", lambda self, key: lines.append(self) or before(self, key)
+            Lines, "enter", lambda self, *args: lines.append(self) or before(self, *args)
         )
         await kv.put("foo", 1)
         kv._client._contended.note("foo")
         await kv.get("foo")
-        lines[0].enter("foo")  # somebody else has the turn, and does not use it
+        lines[0].enter("foo", "other")  # somebody else has the turn, and does not use it
         done: list[Entry] = []
 
         async def put() -> None:
@@ -262,7 +290,7 @@ async def test_who_writes_a_crowded_key_gets_in_line(monkeypatch: pytest.MonkeyP
         await kv.set("bar", 0, 0)
         assert not kv._client._contended.has("foo")
         monkeypatch.setattr(Lines, "__len__", lambda _: 1)
-        monkeypatch.setattr(Lines, "crowded", lambda _, key: key in ("foo", "bar"))
+        monkeypatch.setattr(Lines, "crowded", lambda _, key, who: key in ("foo", "bar"))
         await kv.put("foo", 1)
         await kv.put("baz", 1)
         await kv.set("bar", 1, 1)
@@ -271,21 +299,28 @@ async def test_who_writes_a_crowded_key_gets_in_line(monkeypatch: pytest.MonkeyP
         assert not kv._client._contended.has("baz")
 
 
-async def test_a_vote_tells_whether_others_wait_in_line() -> None:
+async def test_a_vote_tells_whether_others_wait_in_line_or_have_the_turn(
+    autojump_clock: MockClock,
+) -> None:
     host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
     proposal = Proposal(ProposalId(b"p" * 16, 1), b"value")
 
     async def crowded(key: str, ver: int) -> bool:
-        (reply,) = await host.answer([Accept(Instance(key, ver), FAST, proposal)])
-        assert reply == Voted(ver, reply.crowded)  # type: ignore[union-attr]
-        return reply.crowded  # type: ignore[union-attr, no-any-return]
+        reply = host._reply(Accept(Instance(key, ver), FAST, proposal), "me")
+        assert isinstance(reply, Voted)
+        assert reply == Voted(ver, reply.crowded)
+        return reply.crowded
 
     assert not await crowded("foo", 0)
-    host._lines.enter("foo")
-    assert not await crowded("foo", 1), "one has the turn, and nobody waits"
-    host._lines.enter("foo")
+    host._lines.enter("foo", "me")
+    assert not await crowded("foo", 1), "nobody waits"
+    host._lines.enter("foo", "other")
     assert await crowded("foo", 2)
     assert not await crowded("bar", 0)
+    host._lines.enter("bar", "other")
+    assert await crowded("bar", 1), "who is alone in line must not be overtaken for ever"
+    await trio.sleep(2 * TURN_TIME)
+    assert not await crowded("bar", 2), "it may have gone"
 
 
 async def test_only_news_of_a_written_version_end_a_turn() -> None:
@@ -297,14 +332,15 @@ async def test_only_news_of_a_written_version_end_a_turn() -> None:
     for news in (commit, accept):
         host = Host(identity, MemoryStore())
         await host.answer([Accept(Instance("foo", 0), FAST, first)])
-        assert host._lines.enter("foo") is None
-        place = host._lines.enter("foo")
+        assert host._lines.enter("foo", "a") is None
+        place = host._lines.enter("foo", "b")
         assert place is not None
-        await host.answer([news])
+        host._reply(news, "a")
         assert place.given.is_set()
-        place = host._lines.enter("foo")
+        place = host._lines.enter("foo", "c")
         assert place is not None
-        await host.answer([commit, accept])
+        for old in (commit, accept):
+            host._reply(old, "b")
         assert not place.given.is_set()
 
 

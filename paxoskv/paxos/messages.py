@@ -164,7 +164,7 @@ class Promise(NamedTuple):
 class Voted(NamedTuple):
     """Phase 2b: the acceptor voted as it was asked to.
 
-    ``crowded``: others wait there for their turn to write the key, see :class:`Turn`.
+    ``crowded``: others wait there for their turn to write the key, or have it; see :class:`Turn`.
     """
 
     top: int

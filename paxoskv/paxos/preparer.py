@@ -42,15 +42,16 @@ class Preparer:
         tops: what the acceptors told during the call.
 
     Attributes:
-        attempts: none, for the attempt is one of that operation.
+        attempts: one, the ballot that it has begun; whoever goes on with it does not count it.
         commit: nothing, for it finds nothing to be chosen.
     """
 
     def __init__(self, instance: Instance, quorums: Quorums, ballots: Ballots, tops: Tops) -> None:
-        self.attempts = 0
+        self.attempts = 1
         self.commit: Commit | None = None
         self._instance = instance
         self._ballot = ballots.above(FAST)
+        ballots.count -= 1
         self._quorum = quorums.quorum
         self._tops = tops
         self._replied: set[AcceptorId] = set()

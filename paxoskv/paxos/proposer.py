@@ -146,7 +146,7 @@ class Proposer:
         overtaken: whether it cannot go on, for the tops do not allow its version, or it was
             dropped.
         lost: how many of its attempts were refused.
-        crowded: whether others wait for their turn to write the key.
+        crowded: whether others wait for their turn to write the key, or have it.
         commit: what to tell the acceptors once it is decided.
     """
 
