@@ -288,6 +288,7 @@ async def test_while_an_acceptor_is_away_writes_of_one_key_take_one_round_trip_e
         assert kv.attempts == attempts + 40, "one ballot each"
         # Who prepares and who writes share a round, every other time. Else it would be 80.
         assert kv.rounds - rounds <= 72
+        assert not kv._client._unfinished._begun, "all has come to an end"
 
 
 async def test_a_client_that_never_sends_ballot_0_prepares_as_well(
@@ -303,6 +304,54 @@ async def test_a_client_that_never_sends_ballot_0_prepares_as_well(
         assert {ver for _, ver in prepared} == set(range(11))
         assert (await kv.get("foo")) == Entry("foo", 10, 1)
         assert await other.put("foo", 2) == Entry("foo", 11, 2)
+
+
+async def test_r5_r7_what_was_prepared_serves_once_and_who_was_there_when_it_was() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("bar", 0)  # the members are known
+        ballots, promised = kv._client._begin(FOO, fast=True)
+        assert promised == FAST
+        begun = kv._client._unfinished.get(FOO)
+        assert begun is not None
+        assert begun.ballots is ballots
+        assert kv._client._begin(FOO, fast=True) == (ballots, None), "ballot 0 may have its vote"
+        tops = Tops(THREE)
+        for allowed in (False, True):
+            begun.promised = ballots.above(FAST)
+            expected = begun.promised if allowed else None
+            assert kv._client._begin(FOO, tops, fast=True) == (ballots, expected)
+            assert kv._client._begin(FOO, fast=False) == (ballots, None)
+            for acceptor in (A, B):
+                tops.hear(acceptor, 1)
+
+
+async def test_who_waits_when_ballot_0_is_of_use_again_prepares_nothing(
+    held: tuple[KV, trio.Event], prepared: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kv, release = held
+    async with trio.open_nursery() as nursery:
+        for val in (1, 2):
+            nursery.start_soon(kv.put, "foo", val)
+        await wait_all_tasks_blocked()
+        monkeypatch.setattr(kv._client, "_may_begin_fast", lambda: True)
+        kv._client._writers.holders["foo"].writes(1)
+        await wait_all_tasks_blocked()
+        await trio.sleep(0.02)
+        assert {ver for _, ver in prepared} == {0}
+        release.set()
+
+
+async def test_a_put_that_is_cancelled_is_not_in_the_way_of_the_next_one() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", 0)
+        for steps in range(40):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(kv.put, "foo", 1)
+                for _ in range(steps % 20):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            await kv.put("foo", 2)
+            assert not kv._client._contended.has("foo"), "no other client writes it"
 
 
 async def test_where_ballot_0_serves_nothing_is_prepared(prepared: list[Instance]) -> None:
