@@ -307,7 +307,6 @@ class Client:
             latest = self._remembered.get(key)
             bets = latest is None and blind and fast and self._creating
             looked_up = latest is None and not bets
-            beaten = 0  # how often others wrote the version that it tried, or a later one
             if looked_up:
                 latest = await self._find(call, key)
                 self._creating = latest is None
@@ -343,11 +342,9 @@ class Client:
                     )
                 latest = self._seen(key, found)
                 looked_up = False
+                self._learn_of_others(appender, waits)
                 if latest is not None and latest.proposal.id == own.id:
-                    self._learn_of_others(appender, waits)
                     return latest
-                beaten += 1
-                self._learn_of_others(appender, waits, beaten)
                 self._creating = self._creating and not bets
                 waits = await self._wait_in_line(call, key)
                 fast = (waits or not appender.lost) and self._may_begin_fast()
@@ -473,13 +470,10 @@ class Client:
         links = sorted(self._cluster.links.items())
         return links[crc32(key.encode()) % len(links)][1]
 
-    def _learn_of_others(self, write: Proposer | Appender, waits: bool, beaten: int = 0) -> None:
-        """Take note that others write a key; and let those go on who wait in line for it.
-
-        Who was beaten once may not have known the latest version; who was twice has met somebody.
-        """
+    def _learn_of_others(self, write: Proposer | Appender, waits: bool) -> None:
+        """Take note that others write a key; and let those go on who wait in line for it."""
         key = write.instance.key
-        met_others = write.lost > 0 or write.crowded or beaten > 1
+        met_others = write.lost > 0 or write.crowded
         if met_others:
             self._contended.note(key)
         if met_others or waits:

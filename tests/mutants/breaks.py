@@ -1399,15 +1399,6 @@ BREAKS: Final = (
         LINES,
     ),
     Break(
-        "who-is-beaten-again-and-again-never-gets-in-line",
-        "fast",
-        "Of two clients with many tasks, one writes a key all the time, and the other never.",
-        "client.py",
-        "met_others = write.lost > 0 or write.crowded or beaten > 1",
-        "met_others = write.lost > 0 or write.crowded",
-        LINES,
-    ),
-    Break(
         "who-is-alone-in-line-is-overtaken",
         "fast",
         "A client that does not know of the line writes on, and whoever has the turn never does.",
@@ -1647,8 +1638,8 @@ BREAKS: Final = (
         "lines",
         "A client that writes without a pause keeps a key to itself, and the others starve.",
         "client.py",
-        "met_others = write.lost > 0 or write.crowded or beaten > 1",
-        "met_others = write.lost > 0 or beaten > 1",
+        "met_others = write.lost > 0 or write.crowded",
+        "met_others = write.lost > 0",
         LINES,
     ),
     # --- What the store has in memory ---------------------------------------------------------
