@@ -115,7 +115,9 @@ class Lines:
             if len(self._lines) >= MAX_LINES:
                 return None
             line = self._lines[key] = Line()
-        if not line.waiting and trio.current_time() >= line.until:
+        if line.holder is who and line.waiting:
+            line.next()  # who asks again has no use for the turn that he had
+        if not line.waiting and not line.is_of_another(who):
             line.give(who)
             return None
         if len(line.waiting) >= MAX_IN_LINE:

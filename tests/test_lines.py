@@ -107,6 +107,25 @@ async def test_who_is_cancelled_in_line_gives_up_the_place_and_the_turn() -> Non
     assert order == ["later"]
 
 
+async def test_who_asks_again_gives_up_the_turn_that_he_has(autojump_clock: MockClock) -> None:
+    """He wrote nothing, or others were first: nobody is to wait until his time is up."""
+    lines = Lines()
+    began = trio.current_time()
+    for _ in range(2):
+        assert lines.enter("foo", "a") is None
+    async with trio.open_nursery() as nursery:
+        order: list[str] = []
+        nursery.start_soon(enter, lines, "b", order)
+        await wait_all_tasks_blocked()
+        place = lines.enter("foo", "a")
+        assert place is not None, "others are first"
+        await wait_all_tasks_blocked()
+        assert order == ["b"]
+        assert trio.current_time() == began
+        await place.wait()
+    assert trio.current_time() == pytest.approx(began + TURN_TIME)
+
+
 async def test_a_turn_that_is_given_to_one_who_is_just_cancelled_goes_to_the_next() -> None:
     lines = Lines()
     assert lines.enter("foo", "a") is None
