@@ -371,7 +371,7 @@ class Client:
         promised = await self._perform(call, preparer)
         call.operation = None  # what writes has not begun
         begun = self._unfinished.get(instance)
-        if begun is not None:
+        if begun is not None and begun.ballots is ballots:
             begun.promised = promised
 
     def _begin(
@@ -391,6 +391,7 @@ class Client:
             ballots = self._ballots()
             self._unfinished.add(instance, Begun(ballots))
             return ballots, ballots.fast() if fast else None
+        begun.ballots.count = 0  # its attempts so far are counted
         promised, begun.promised = begun.promised, None  # it is good for one proposal (R5)
         allowed = tops is None or tops.allow(instance.ver)
         return begun.ballots, promised if allowed else None

@@ -7,7 +7,7 @@ moment; it ends when he tells what he has written, or when its time is up.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 
 import trio
 
@@ -22,7 +22,7 @@ class Line:
     def __init__(self) -> None:
         self.holder: object = None
         self.until = 0.0
-        self.waiting: deque[Place] = deque()
+        self.waiting: OrderedDict[object, Place] = OrderedDict()  # by whose they are
 
     def give(self, who: object) -> None:
         """Let a turn begin."""
@@ -35,44 +35,48 @@ class Line:
 
     def join(self, who: object) -> Place:
         """Take a place behind those who wait."""
-        place = Place(self, who)
-        self.waiting.append(place)
+        place = self.waiting[who] = Place(self, who)
         self._close_up()
         return place
 
-    def leave(self, place: Place) -> None:
-        """Give up a place."""
-        self.waiting.remove(place)
-        self._close_up()
+    def leave(self, who: object) -> None:
+        """Give up a place, if there is one."""
+        place = self.waiting.pop(who, None)
+        if place is not None:
+            place.left = True
+            place.first.set()
+            place.given.set()
+            self._close_up()
 
     def next(self) -> None:
         """Give the turn to the one who has waited for the longest."""
-        place = self.waiting.popleft()
-        self.give(place.who)
+        who, place = self.waiting.popitem(last=False)
+        self.give(who)
         place.given.set()
         self._close_up()
 
     def _close_up(self) -> None:
         if self.waiting:
-            self.waiting[0].first.set()
+            next(iter(self.waiting.values())).first.set()
 
 
 class Place:
     """A place in a line.
 
     Attributes:
-        who: whose it is.
         first: whether it is, or was, the first of those who wait.
         given: whether it has the turn.
+        left: whether it was given up. Then it counts as first and given, so that nobody waits.
     """
 
-    __slots__ = ("_line", "first", "given", "who")
+    __slots__ = ("_line", "_who", "first", "given", "left")
 
     def __init__(self, line: Line, who: object) -> None:
         self._line = line
-        self.who = who
+        self._who = who
         self.first = trio.Event()
         self.given = trio.Event()
+        self.left = False
 
     async def wait(self) -> None:
         """Wait for the turn. Cancelled, the place is given up, and a turn goes to the next."""
@@ -83,13 +87,14 @@ class Place:
             with trio.move_on_at(line.until):
                 await self.given.wait()
             if not self.given.is_set():
-                assert line.waiting[0] is self, "whoever was before has left or been given it"
+                ahead = next(iter(line.waiting.values()))
+                assert ahead is self, "whoever was before has left or been given it"
                 line.next()  # who had the turn has gone, or takes too long
             awaited = True
         finally:
             if not self.given.is_set():
-                line.leave(self)
-            elif not awaited and line.waiting:
+                line.leave(self._who)
+            elif not awaited and not self.left and line.waiting:
                 line.next()
 
 
@@ -115,8 +120,10 @@ class Lines:
             if len(self._lines) >= MAX_LINES:
                 return None
             line = self._lines[key] = Line()
+        # Who asks again has no use for the place, or for the turn, that he had.
+        line.leave(who)
         if line.holder is who and line.waiting:
-            line.next()  # who asks again has no use for the turn that he had
+            line.next()
         if not line.waiting and not line.is_of_another(who):
             line.give(who)
             return None

@@ -126,6 +126,34 @@ async def test_who_asks_again_gives_up_the_turn_that_he_has(autojump_clock: Mock
     assert trio.current_time() == pytest.approx(began + TURN_TIME)
 
 
+async def test_who_asks_again_gives_up_the_place_that_he_has(autojump_clock: MockClock) -> None:
+    """His caller has gone, and nobody would use the turn."""
+    lines = Lines()
+    assert lines.enter("foo", "a") is None
+    order: list[str] = []
+    async with trio.open_nursery() as nursery:
+        for name in ("b", "c", "b"):
+            nursery.start_soon(enter, lines, name, order)
+            await wait_all_tasks_blocked()
+        assert order == ["b"], "nobody waits there any more"
+        for expected, who in ((["b", "c"], "a"), (["b", "c", "b"], "c")):
+            lines.written("foo", who)
+            await wait_all_tasks_blocked()
+            assert order == expected
+        place = lines.enter("foo", "d")
+        assert place is not None
+        with trio.CancelScope() as scope:
+            nursery.start_soon(enter, lines, "c", order)
+            await wait_all_tasks_blocked()
+            lines.enter("foo", "d")
+            scope.cancel()  # as it is given up
+            await place.wait()
+        assert order == ["b", "c", "b"], "that gives no turn to the next"
+        began = trio.current_time()
+    assert order == ["b", "c", "b", "c"]
+    assert trio.current_time() == pytest.approx(began + TURN_TIME)
+
+
 async def test_a_turn_that_is_given_to_one_who_is_just_cancelled_goes_to_the_next() -> None:
     lines = Lines()
     assert lines.enter("foo", "a") is None
@@ -144,8 +172,8 @@ async def test_a_turn_that_is_given_to_one_who_is_just_cancelled_goes_to_the_nex
 async def test_lines_are_bounded_and_who_finds_no_room_goes_on(mock_clock: MockClock) -> None:
     lines = Lines()
     assert lines.enter("foo", "a") is None
-    for _ in range(MAX_IN_LINE):
-        assert lines.enter("foo", "b") is not None
+    for number in range(MAX_IN_LINE):
+        assert lines.enter("foo", number) is not None
     assert lines.enter("foo", "b") is None
     for number in range(2 * MAX_LINES):
         lines.enter(f"key {number}", "a")

@@ -341,6 +341,17 @@ async def test_who_waits_when_ballot_0_is_of_use_again_prepares_nothing(
         release.set()
 
 
+async def test_each_ballot_counts_as_one_attempt() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.05) as kv:
+        await kv.put("foo", 0)
+        cluster.stop(1)
+        cluster.stop(2)
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await kv.put("foo", 1)
+        assert kv.attempts == 6
+
+
 async def test_a_put_that_is_cancelled_is_not_in_the_way_of_the_next_one() -> None:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         await kv.put("foo", 0)
