@@ -519,10 +519,10 @@ async def test_r12_turns_that_a_connection_waits_for_are_bounded() -> None:
             await trio.open_tcp_stream(address.host, address.port) as first,
             await trio.open_tcp_stream(address.host, address.port) as greedy,
         ):
-            await first.send_all(frame(0, Turn("foo")))
+            turns = [frame(number, Turn(f"{number}")) for number in range(3 * MAX_TURNS_AWAITED)]
+            await first.send_all(b"".join(turns))
             await trio.sleep(0.01)
             tasks = trio.lowlevel.current_statistics().tasks_living
-            turns = [frame(number, Turn("foo")) for number in range(3 * MAX_TURNS_AWAITED)]
             await greedy.send_all(b"".join(turns))
             await trio.sleep(TURN_TIME / 2)
             more = trio.lowlevel.current_statistics().tasks_living - tasks

@@ -79,10 +79,12 @@ def crash(path: Path, copy: Path) -> Path:
     """What a process that is killed now leaves behind."""
     for _ in range(100):
         shutil.rmtree(copy, ignore_errors=True)
-        try:
-            return shutil.copytree(path, copy)
-        except shutil.Error:  # RocksDB has removed a file meanwhile: that was no moment
-            continue
+        names = {each.name for each in path.iterdir()}
+        with suppress(shutil.Error):
+            shutil.copytree(path, copy)
+            if names == {each.name for each in path.iterdir()}:
+                return copy
+        # RocksDB has made or removed a file meanwhile: that was no moment.
     raise AssertionError("there is no copy of a single moment")
 
 

@@ -1376,7 +1376,8 @@ BREAKS: Final = (
         "R12",
         "Those behind wait until the time of a turn is up that nobody has.",
         "lines.py",
-        "            elif not awaited and not self.left and line.waiting:\n                line.next()\n",
+        "            elif not awaited and not self.left and line.waiting:\n"
+        "                line.next()\n",
         "",
         LINES,
     ),
