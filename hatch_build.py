@@ -25,6 +25,7 @@ MODULES = (
     "paxos/appender",
     "paxos/messages",
     "paxos/operation",
+    "paxos/preparer",
     "paxos/proposer",
     "paxos/quorums",
     "paxos/reader",

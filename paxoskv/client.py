@@ -417,10 +417,7 @@ class Client:
         return found
 
     async def _perform(
-        self,
-        call: _Call,
-        operation: Operation[ResultT],
-        take_turn: TakeTurn | None = None,
+        self, call: _Call, operation: Operation[ResultT], take_turn: TakeTurn | None = None
     ) -> ResultT:
         try:
             return await self.rounds.perform(call.job(operation, take_turn))
