@@ -118,8 +118,7 @@ class Writer:
         holder = self._writers.holders[self._key]
         assert holder._behind is not None, "who waits does so behind somebody"
         del holder._behind[self]
-        if holder._ver is not None:
-            holder._tell()
+        holder._tell()
 
 
 class Writers:

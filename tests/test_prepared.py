@@ -39,7 +39,7 @@ from paxoskv.writers import Writer, Writers
 from .pure import Acceptors
 
 ME, OTHER = b"m" * 16, b"o" * 16
-A, B, C = (letter.encode() * 16 for letter in "ABC")
+A, B = (letter.encode() * 16 for letter in "AB")
 FOO = Instance("foo", 1)
 THREE = Quorums(3)
 
@@ -326,19 +326,18 @@ async def test_r5_r7_what_was_prepared_serves_once_and_who_was_there_when_it_was
 
 
 async def test_who_waits_when_ballot_0_is_of_use_again_prepares_nothing(
-    held: tuple[KV, trio.Event], prepared: list[Instance], monkeypatch: pytest.MonkeyPatch
+    held: Held, prepared: list[Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kv, release = held
+    kv = held.kv
     async with trio.open_nursery() as nursery:
         for val in (1, 2):
             nursery.start_soon(kv.put, "foo", val)
         await wait_all_tasks_blocked()
         monkeypatch.setattr(kv._client, "_may_begin_fast", lambda: True)
-        kv._client._writers.holders["foo"].writes(1)
-        await wait_all_tasks_blocked()
+        await held.tell(1)
         await trio.sleep(0.02)
         assert {ver for _, ver in prepared} == {0}
-        release.set()
+        held.release.set()
 
 
 async def test_each_ballot_counts_as_one_attempt() -> None:
@@ -373,64 +372,72 @@ async def test_where_ballot_0_serves_nothing_is_prepared(prepared: list[Instance
         assert (await kv.get("foo")) == Entry("foo", 20, 1)
 
 
+class Held:
+    """A client that never sends ballot 0, and whose writes wait in their turn for an event."""
+
+    def __init__(self, kv: KV, prepared: list[Instance]) -> None:
+        self.kv = kv
+        self.release = trio.Event()
+        self.entries: list[Entry] = []  # that were put
+        self._prepared = prepared
+        kv._client._wait_in_line = self._wait_in_line  # type: ignore[method-assign]
+
+    async def _wait_in_line(self, *_: object) -> bool:
+        await self.release.wait()
+        return False
+
+    async def put(self, val: int) -> None:
+        self.entries.append(await self.kv.put("foo", val))
+
+    async def tell(self, ver: int) -> None:
+        """Let the next in line hear which version is being written."""
+        await wait_all_tasks_blocked()
+        self.kv._client._writers.holders["foo"].writes(ver)
+        await wait_all_tasks_blocked()
+
+    async def until_prepared(self, writing: int) -> None:
+        """The same, and wait until it has its promises for the next one."""
+        await self.tell(writing)
+        with trio.fail_after(5):
+            while self._prepared.count(Instance("foo", writing + 1)) < 3:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        await trio.sleep(0.05)
+
+
 @pytest.fixture
-async def held() -> AsyncIterator[tuple[KV, trio.Event]]:
-    """A client that never sends ballot 0, and whose puts wait in their turn for an event."""
+async def held(prepared: list[Instance]) -> AsyncIterator[Held]:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses, fast=False) as kv:
         await kv.put("foo", 0)
-        release = trio.Event()
-
-        async def wait_in_line(*_: object) -> bool:
-            await release.wait()
-            return False
-
-        kv._client._wait_in_line = wait_in_line  # type: ignore[method-assign]
-        yield kv, release
-
-
-async def until_prepared(kv: KV, writing: int, prepared: list[Instance]) -> None:
-    """Let the next in line hear that a version is being written, until it has its promises."""
-    await wait_all_tasks_blocked()
-    kv._client._writers.holders["foo"].writes(writing)
-    with trio.fail_after(5):
-        while prepared.count(Instance("foo", writing + 1)) < 3:  # noqa: ASYNC110
-            await trio.sleep(0.001)
-    await trio.sleep(0.05)
+        yield Held(kv, prepared)
 
 
 async def test_who_prepared_and_is_cancelled_leaves_the_version_to_others(
-    held: tuple[KV, trio.Event], prepared: list[Instance]
+    held: Held,
 ) -> None:
-    kv, release = held
-    entries: list[Entry] = []
-
-    async def put(val: int) -> None:
-        entries.append(await kv.put("foo", val))
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(put, 1)
+        nursery.start_soon(held.put, 1)
         await wait_all_tasks_blocked()
         async with trio.open_nursery() as second:
-            second.start_soon(put, 2)
-            await until_prepared(kv, 1, prepared)
+            second.start_soon(held.put, 2)
+            await held.until_prepared(1)
             second.cancel_scope.cancel()
-        nursery.start_soon(put, 3)
+        nursery.start_soon(held.put, 3)
         await wait_all_tasks_blocked()
-        release.set()
-    assert entries == [Entry("foo", 1, 1), Entry("foo", 2, 3)]
-    assert not kv._client._writers.holders
+        held.release.set()
+    assert held.entries == [Entry("foo", 1, 1), Entry("foo", 2, 3)]
+    assert not held.kv._client._writers.holders
 
 
 async def test_r5_what_was_prepared_is_of_no_use_at_another_version(
-    held: tuple[KV, trio.Event], prepared: list[Instance]
+    held: Held, prepared: list[Instance]
 ) -> None:
-    kv, release = held
+    kv = held.kv
     async with trio.open_nursery() as nursery:
         nursery.start_soon(kv.put, "foo", 1)
         await wait_all_tasks_blocked()
         nursery.start_soon(kv.put, "foo", 2)
-        await until_prepared(kv, 4, prepared)  # it was expected to be higher than it is
-        release.set()
+        await held.until_prepared(4)  # it was expected to be higher than it is
+        held.release.set()
     assert await kv.get("foo") == Entry("foo", 2, 2)
     assert Instance("foo", 2) in prepared, "nobody votes for what was not prepared"
 
@@ -445,9 +452,9 @@ async def test_where_others_write_nothing_is_prepared(monkeypatch: pytest.Monkey
 
 
 async def test_there_is_nothing_to_prepare_after_the_last_version(
-    held: tuple[KV, trio.Event], prepared: list[Instance]
+    held: Held, prepared: list[Instance]
 ) -> None:
-    kv, release = held
+    kv = held.kv
 
     async def put() -> None:
         with pytest.raises(TooLarge):
@@ -458,10 +465,8 @@ async def test_there_is_nothing_to_prepare_after_the_last_version(
         await wait_all_tasks_blocked()
         for _ in range(3):
             nursery.start_soon(put)
-        await wait_all_tasks_blocked()
-        kv._client._writers.holders["foo"].writes(MAX_VERSION)
-        await wait_all_tasks_blocked()
-        release.set()
+        await held.tell(MAX_VERSION)
+        held.release.set()
     assert await kv.get("foo") == Entry("foo", MAX_VERSION, 1)
     assert {ver for _, ver in prepared} == {0, MAX_VERSION}
 
@@ -511,27 +516,21 @@ async def test_who_prepares_in_vain_is_not_in_the_way_of_its_own_client(fast: bo
 
 
 async def test_who_goes_on_behind_another_client_takes_over_what_was_prepared_there(
-    held: tuple[KV, trio.Event], prepared: list[Instance]
+    held: Held,
 ) -> None:
     """The next in line has the promises for the version that the first one has to write now."""
-    kv, release = held
-    entries: list[Entry] = []
-
-    async def put(val: int) -> None:
-        entries.append(await kv.put("foo", val))
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(put, 1)
+        nursery.start_soon(held.put, 1)
         await wait_all_tasks_blocked()
-        nursery.start_soon(put, 2)
-        await until_prepared(kv, 1, prepared)
-        begun = kv._client._unfinished.get(Instance("foo", 2))
+        nursery.start_soon(held.put, 2)
+        await held.until_prepared(1)
+        begun = held.kv._client._unfinished.get(Instance("foo", 2))
         assert begun is not None
         assert begun.promised is not None
-        kv._client._remembered.learn("foo", Latest(1, begun.ballots.proposal(b"\0")))
-        release.set()
-    assert entries == [Entry("foo", 2, 1), Entry("foo", 3, 2)]
-    assert kv.attempts == 1 + 1 + 2, "the ballot that was prepared, and one for each"
+        held.kv._client._remembered.learn("foo", Latest(1, begun.ballots.proposal(b"\0")))
+        held.release.set()
+    assert held.entries == [Entry("foo", 2, 1), Entry("foo", 3, 2)]
+    assert held.kv.attempts == 1 + 1 + 2, "the ballot that was prepared, and one for each"
 
 
 async def test_the_error_of_who_prepared_in_vain_says_that_nothing_was_written() -> None:

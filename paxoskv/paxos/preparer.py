@@ -51,7 +51,7 @@ class Preparer:
         self.commit: Commit | None = None
         self._instance = instance
         self._ballot = ballots.above(FAST)
-        ballots.count -= 1
+        ballots.count -= 1  # it counts here, and not for whoever goes on with it
         self._quorum = quorums.quorum
         self._tops = tops
         self._replied: set[AcceptorId] = set()
