@@ -21,7 +21,18 @@ from .identity import Address, Ids
 from .limits import COMMIT_PATIENCE, LINE_PATIENCE, MAX_VERSION
 from .link import Batch, Link
 from .paxos.appender import Appender
-from .paxos.messages import END, Ballot, Commit, Compacted, Instance, Proposal, Reply, Told, Turn
+from .paxos.messages import (
+    END,
+    FAST,
+    Ballot,
+    Commit,
+    Compacted,
+    Instance,
+    Proposal,
+    Reply,
+    Told,
+    Turn,
+)
 from .paxos.operation import Doubtful, Latest, Operation, ResultT
 from .paxos.preparer import Preparer
 from .paxos.proposer import Ballots, Decision, Proposer, Tops
@@ -390,8 +401,7 @@ class Client:
         if begun is None:
             ballots = self._ballots()
             self._unfinished.add(instance, Begun(ballots))
-            return ballots, ballots.fast() if fast else None
-        begun.ballots.count = 0  # its attempts so far are counted
+            return ballots, FAST if fast else None
         promised, begun.promised = begun.promised, None  # it is good for one proposal (R5)
         allowed = tops is None or tops.allow(instance.ver)
         return begun.ballots, promised if allowed else None

@@ -43,13 +43,13 @@ THREE, FIVE = Quorums(3), Quorums(5)
 def proposer(quorums: Quorums = THREE) -> tuple[Proposer, Proposal]:
     ballots = Ballots(ME)
     own = ballots.proposal(b"mine")
-    return Proposer(FOO, own, quorums, ballots, promised=ballots.fast()), own
+    return Proposer(FOO, own, quorums, ballots, promised=FAST), own
 
 
 def appender(quorums: Quorums = THREE) -> tuple[Appender, Proposal]:
     ballots = Ballots(ME)
     own = ballots.proposal(b"mine")
-    return Appender(FOO, own, quorums, ballots, Tops(quorums), promised=ballots.fast()), own
+    return Appender(FOO, own, quorums, ballots, Tops(quorums), promised=FAST), own
 
 
 def fast_vote(proposal: Proposal, *, append: bool = False) -> Vote:
@@ -76,7 +76,7 @@ def test_r7_no_vote_for_an_append_below_the_top() -> None:
 def test_a_fast_quorum_of_votes_at_ballot_0_decides_in_one_round_trip(n: int, needed: int) -> None:
     ballots = Ballots(ME)
     own = ballots.proposal(b"mine")
-    fast = Proposer(FOO, own, Quorums(n), ballots, promised=ballots.fast())
+    fast = Proposer(FOO, own, Quorums(n), ballots, promised=FAST)
     assert fast.ask() == Accept(FOO, FAST, own)
     for number in range(needed - 1):
         assert not isinstance(fast.receive(bytes([number]) * 16, Voted(3)), Done)
@@ -144,7 +144,7 @@ def test_r7_after_a_look_up_the_mark_is_not_needed() -> None:
     tops = Tops(THREE)
     tops.hear(A, 2)
     tops.hear(B, 2)
-    append = Appender(FOO, ballots.proposal(b""), THREE, ballots, tops, promised=ballots.fast())
+    append = Appender(FOO, ballots.proposal(b""), THREE, ballots, tops, promised=FAST)
     request = append.ask()
     assert isinstance(request, Accept)
     assert not request.append

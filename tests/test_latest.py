@@ -257,6 +257,7 @@ def test_r6_where_nothing_is_chosen_at_the_top_the_look_up_goes_on_below() -> No
     assert finder.receive(B, Promise(None, 0)) == Find("foo", 1)
     assert finder.receive(A, Found(0, KNOWN, 0)) is None
     assert finder.receive(B, Found(0, KNOWN, 0)) == Done(Latest(0, KNOWN))
+    assert finder.attempts == 1, "what it began at version 1 still counts"
 
 
 # --- what acceptors that keep the rules never say ---------------------------------------------

@@ -71,7 +71,7 @@ class Appender:
     @property
     def attempts(self) -> int:
         """How many ballots it has begun."""
-        return self._active.attempts
+        return self._proposer.attempts + (0 if self._finder is None else self._finder.attempts)
 
     @property
     def lost(self) -> int:

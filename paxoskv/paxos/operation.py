@@ -61,7 +61,7 @@ class Operation(Protocol[ResultT]):
 
     @property
     def attempts(self) -> int:
-        """How many times it has begun phase 1."""
+        """How many ballots it has begun."""
         ...
 
     @property

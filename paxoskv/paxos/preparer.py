@@ -42,7 +42,7 @@ class Preparer:
         tops: what the acceptors told during the call.
 
     Attributes:
-        attempts: one, the ballot that it has begun; whoever goes on with it does not count it.
+        attempts: one, for the ballot that it begins.
         commit: nothing, for it finds nothing to be chosen.
     """
 
@@ -51,7 +51,6 @@ class Preparer:
         self.commit: Commit | None = None
         self._instance = instance
         self._ballot = ballots.above(FAST)
-        ballots.count -= 1  # it counts here, and not for whoever goes on with it
         self._quorum = quorums.quorum
         self._tops = tops
         self._replied: set[AcceptorId] = set()

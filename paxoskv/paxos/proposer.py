@@ -52,19 +52,15 @@ class Ballots:
     Its proposer id is unique to the operation, so two tasks of one client, or a cancelled
     call and the next, cannot share a ballot, and a high ballot that one instance was pushed
     to is of no consequence to others.
-
-    Attributes:
-        count: how many ballots it has given, ballot 0 included.
     """
 
-    __slots__ = ("_n", "_proposer", "_serial", "count")
+    __slots__ = ("_n", "_proposer", "_serial")
 
     def __init__(self, proposer: bytes) -> None:
         assert proposer, "only ballot 0 belongs to nobody"
         self._proposer = proposer
         self._n = 0
         self._serial = 0
-        self.count = 0
 
     def above(self, seen: Ballot) -> Ballot:
         """A new ballot, higher than the one seen and than all given before.
@@ -76,13 +72,7 @@ class Ballots:
         if n > MAX_BALLOT:
             raise ProtocolError(f"the acceptors report ballot {n - 1}, and none is left above it")
         self._n = n
-        self.count += 1
         return Ballot(n, self._proposer)
-
-    def fast(self) -> Ballot:
-        """Ballot 0, which is everybody's."""
-        self.count += 1
-        return FAST
 
     def proposal(self, value: bytes | None) -> Proposal:
         """A new proposal of this value (None: deleted)."""
@@ -145,6 +135,7 @@ class Proposer:
         own: what it proposes if it may.
         overtaken: whether it cannot go on, for the tops do not allow its version, or it was
             dropped.
+        attempts: how many ballots it has begun; not the one that a preparer began for it.
         lost: how many of its attempts were refused.
         crowded: whether others wait for their turn to write the key, or have it.
         commit: what to tell the acceptors once it is decided.
@@ -163,6 +154,7 @@ class Proposer:
         self.instance = instance
         self.own = own
         self.overtaken = False
+        self.attempts = 0
         self.lost = 0
         self.crowded = False
         self.commit: Commit | None = None
@@ -203,11 +195,6 @@ class Proposer:
         """
         return self._quorums.n - len(self._never) < self._quorums.obliging
 
-    @property
-    def attempts(self) -> int:
-        """How many ballots this operation has begun."""
-        return self._ballots.count
-
     def ask(self) -> Request:
         """Begin phase 2, if that is promised; or phase 1, at a new ballot above all seen."""
         assert self._phase is not _Phase.DONE
@@ -215,10 +202,12 @@ class Proposer:
             assert self.own is not None, "who has nothing to propose begins with phase 1"
             self._ballot, self._promised = self._promised, None
             assert self._ballot == FAST or self._allowed, "nothing is prepared beyond the tops"
+            self.attempts += self._ballot == FAST
             return self._begin_phase_2(self.own)
         self._enter(_Phase.PREPARING)
         self._promises = {}
         self._ballot = self._ballots.above(self._highest)
+        self.attempts += 1
         return Prepare(self.instance, self._ballot)
 
     def receive(

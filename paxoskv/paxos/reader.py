@@ -47,6 +47,7 @@ class _Looking(Generic[_SeenT]):
         self._seen: dict[AcceptorId, _SeenT] = {}
         self._hesitating = False
         self._finisher: Proposer | None = None
+        self._attempts = 0  # of the finishers before
 
     @property
     def replied(self) -> AbstractSet[AcceptorId]:
@@ -55,8 +56,8 @@ class _Looking(Generic[_SeenT]):
 
     @property
     def attempts(self) -> int:
-        """How many times it has begun phase 1."""
-        return self._ballots.count
+        """How many ballots it has begun."""
+        return self._attempts + (0 if self._finisher is None else self._finisher.attempts)
 
     @property
     def commit(self) -> Commit | None:
@@ -202,6 +203,7 @@ class Finder(_Looking[Found]):
 
     def _look(self, below: int) -> Outcome[Latest | Compacted | None]:
         """Ask a quorum afresh."""
+        self._attempts = self.attempts
         self._seen = {}
         self._finisher = None
         self._hesitating = False

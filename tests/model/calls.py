@@ -9,7 +9,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeAlias
 
 from paxoskv.paxos.appender import Appender
-from paxoskv.paxos.messages import AcceptorId, Commit, Compacted, Instance, Proposal, Reply, Request
+from paxoskv.paxos.messages import (
+    FAST,
+    AcceptorId,
+    Commit,
+    Compacted,
+    Instance,
+    Proposal,
+    Reply,
+    Request,
+)
 from paxoskv.paxos.operation import Done, Doubtful, Latest
 from paxoskv.paxos.preparer import Preparer
 from paxoskv.paxos.proposer import Ballots, Proposer, Tops
@@ -142,7 +151,7 @@ class Append:
         instance = Instance(KEY, 0 if latest is None else latest.ver + 1)
         fast = self._fast > 0
         self._fast -= fast
-        promised = ballots.fast() if fast else None
+        promised = FAST if fast else None
         return Appender(instance, self._own, self._quorums, ballots, self._tops, promised=promised)
 
     def _ballots(self) -> Ballots:
@@ -167,7 +176,7 @@ def machine(
     match call:
         case Set(ver, value):
             own = ballots.proposal(value)
-            promised = ballots.fast() if fast else None
+            promised = FAST if fast else None
             return Proposer(Instance(KEY, ver), own, quorums, ballots, promised=promised)
         case Get(ver):
             return Reader(Instance(KEY, ver), quorums, ballots)

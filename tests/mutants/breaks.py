@@ -35,6 +35,7 @@ PURE: Final = "tests/test_rules.py tests/test_fast.py tests/test_latest.py tests
 FAST: Final = "tests/test_fast.py"
 LINES: Final = "tests/test_lines.py"
 PREPARED: Final = "tests/test_prepared.py"
+LATEST: Final = "tests/test_latest.py"
 COMMITS: Final = "tests/test_commits.py"
 STREAM: Final = "tests/test_stream.py"
 CALLED: Final = "tests/test_calls_end.py"
@@ -1445,13 +1446,22 @@ BREAKS: Final = (
         LINES,
     ),
     Break(
-        "attempts-of-other-calls-count-again",
+        "what-is-prepared-counts-twice",
         "client",
-        "Where calls come to nothing, the attempts that a client reports grow with their square.",
-        "client.py",
-        "        begun.ballots.count = 0  # its attempts so far are counted\n",
-        "",
+        "A ballot that is prepared ahead counts as two attempts.",
+        "paxos/proposer.py",
+        "self.attempts += self._ballot == FAST",
+        "self.attempts += 1",
         PREPARED,
+    ),
+    Break(
+        "a-look-up-forgets-its-attempts",
+        "client",
+        "A look-up that goes on below reports none of the ballots that it has begun above.",
+        "paxos/reader.py",
+        "        self._attempts = self.attempts\n",
+        "",
+        LATEST,
     ),
     Break(
         "who-asks-again-keeps-his-turn",
