@@ -78,14 +78,14 @@ class _Call:
     in the common case.
     """
 
-    __slots__ = ("_client", "_error", "_job", "_scope", "deadline", "operation", "what")
+    __slots__ = ("_client", "_error", "_job", "_scope", "awaited", "deadline", "what")
 
     def __init__(self, client: Client, what: str, deadline: float) -> None:
         self._client = client
         self.what = what  # for people
         self.deadline = deadline
-        self.operation: Operation[Any] | None = None  # None: not begun
-        self._job: Job[Any] | None = None  # of the operation
+        self.awaited = ""  # what it waits for instead of a job, for people
+        self._job: Job[Any] | None = None  # the latest
         self._scope: trio.CancelScope | None = None
         self._error: Exception | None = None  # why it must end
 
@@ -97,16 +97,20 @@ class _Call:
         self._job = None  # which knows of this call: a cycle is work for the collector
         self._client.end(self)
 
+    @property
+    def operation(self) -> Operation[Any] | None:
+        """What it is at; None: it has not begun that, or has done it."""
+        return None if self._job is None or self._job.ended else self._job.operation
+
     def job(self, operation: Operation[ResultT], take_turn: TakeTurn | None) -> Job[ResultT]:
         """What it is to wait for next."""
         if self._error is not None:
             raise self._error
-        self.operation = operation
         self._job = job = Job(operation, take_turn)
         return job
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self, what: str) -> Iterator[None]:
         """A block in which it waits for something else."""
         if self._error is not None:
             raise self._error
@@ -114,11 +118,11 @@ class _Call:
             yield
             return
         with trio.CancelScope() as scope:
-            self._scope = scope
+            self._scope, self.awaited = scope, what
             try:
                 yield
             finally:
-                self._scope = None
+                self._scope, self.awaited = None, ""
         if scope.cancelled_caught:
             assert self._error is not None
             raise self._error from None
@@ -274,7 +278,7 @@ class Client:
                 with self._writers.writer(key, call.waiting) as writer:
                     found[key] = await self._find(call, key, writer.take_turn)
 
-            with call.waiting(), unwrapped():
+            with call.waiting("keys that one page leaves open"), unwrapped():
                 async with trio.open_nursery() as nursery:
                     for key in merged.open:
                         nursery.start_soon(find, key)
@@ -380,7 +384,6 @@ class Client:
         ballots, _ = self._begin(instance, fast=False)
         preparer = Preparer(instance, self._cluster.quorums, ballots, tops)
         promised = await self._perform(call, preparer)
-        call.operation = None  # what writes has not begun
         begun = self._unfinished.get(instance)
         if begun is not None and begun.ballots is ballots:
             begun.promised = promised
@@ -453,7 +456,7 @@ class Client:
         if not self._courtesy or not self._contended.has(key):
             return False
         link = self._link_in_line(key)
-        if not link.prompt(LINE_PATIENCE):
+        if link is None:
             return True
         before = self._remembered.get(key)
 
@@ -465,7 +468,8 @@ class Client:
                 commit = Commit(Instance(key, told.ver), told.proposal.id, None)
                 self.rounds.commits.add(commit, COMMIT_PATIENCE)
 
-        with call.waiting(), trio.move_on_after(LINE_PATIENCE):
+        what = "its turn among the clients that write the key"
+        with call.waiting(what), trio.move_on_after(LINE_PATIENCE):
             await link.ask(Batch([Turn(key)]), deliver)
         if self._remembered.get(key) is not before:
             self._contended.note(key)
@@ -473,10 +477,16 @@ class Client:
                 self.rounds.commits.take(Instance(key, before.ver))  # others have told it
         return True
 
-    def _link_in_line(self, key: str) -> Link:
-        """The link to the acceptor that the key names."""
-        links = sorted(self._cluster.links.items())
-        return links[crc32(key.encode()) % len(links)][1]
+    def _link_in_line(self, key: str) -> Link | None:
+        """The link to the acceptor where those who write a key wait in line.
+
+        The key names it; while it is away, the next one takes its place. Clients that do not
+        agree who is away duel.
+        """
+        links = [link for _, link in sorted(self._cluster.links.items())]
+        named = crc32(key.encode()) % len(links)
+        there = (link for link in links[named:] + links[:named] if link.prompt(LINE_PATIENCE))
+        return next(there, None)
 
     def _learn_of_others(self, write: Proposer | Appender, waits: bool) -> None:
         """Take note that others write a key; and let those go on who wait in line for it."""
@@ -484,8 +494,8 @@ class Client:
         met_others = write.lost > 0 or write.crowded
         if met_others:
             self._contended.note(key)
-        if met_others or waits:
-            self.rounds.commits.tell_now(write.instance, self._link_in_line(key))
+        if (met_others or waits) and (link := self._link_in_line(key)) is not None:
+            self.rounds.commits.tell_now(write.instance, link)
 
     def _may_begin_fast(self) -> bool:
         """Whether a fast quorum can be expected to answer at once."""
@@ -494,7 +504,7 @@ class Client:
     async def _members_known(self, call: _Call) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._cluster.links:
-            with call.waiting():
+            with call.waiting("the members of the cluster"):
                 await self._cluster.known()
 
     def _call(self, what: str) -> _Call:
@@ -532,10 +542,10 @@ class Client:
         operation = call.operation
         if not self._cluster.links:
             return Unavailable(text + self._cluster.explain(()))
-        if operation is None:
-            return Unavailable(f"{text}it waited for another write of this client to the key")
-        if len(operation.replied) < self._cluster.quorums.quorum:
+        if operation is not None and len(operation.replied) < self._cluster.quorums.quorum:
             text += self._cluster.explain(operation.replied)
+        elif call.awaited:
+            text += f"it waited for {call.awaited}"
         else:
             text += "other proposers kept overtaking it"
         if not isinstance(operation, Proposer | Appender) or operation.maybe is None:

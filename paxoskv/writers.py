@@ -16,8 +16,8 @@ import trio
 TakeTurn: TypeAlias = Callable[[], Awaitable[None]]
 """Waits for the turn to write, unless it was taken already."""
 
-Waiting: TypeAlias = Callable[[], AbstractContextManager[None]]
-"""Makes a block in which a call may wait for as long as it has time."""
+Waiting: TypeAlias = Callable[[str], AbstractContextManager[None]]
+"""Makes a block in which a call may wait for as long as it has time; told for what, for people."""
 
 
 class Writer:
@@ -88,7 +88,7 @@ class Writer:
 
     async def _wait(self) -> None:
         self._woken = trio.Event()
-        with self._waiting():
+        with self._waiting("another write of this client to the key"):
             await self._woken.wait()
 
     def _wake(self) -> None:

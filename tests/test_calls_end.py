@@ -50,7 +50,7 @@ async def test_a_call_that_must_end_begins_nothing_more() -> None:
             call.stop(trio.ClosedResourceError("two"))
             with pytest.raises(trio.ClosedResourceError, match="one"):
                 call.job(finder, None)
-            with pytest.raises(trio.ClosedResourceError, match="one"), call.waiting():
+            with pytest.raises(trio.ClosedResourceError, match="one"), call.waiting("it"):
                 pytest.fail("it waits again")
 
 

@@ -7,13 +7,14 @@ import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from zlib import crc32
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import KV, Entry, open_kv, open_local_cluster, server, wire
-from paxoskv.errors import StoreError
+from paxoskv.errors import StoreError, Unavailable
 from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import (
     CONTENDED,
@@ -23,7 +24,7 @@ from paxoskv.limits import (
     MAX_TURNS_AWAITED,
     TURN_TIME,
 )
-from paxoskv.lines import Lines
+from paxoskv.lines import Line, Lines
 from paxoskv.paxos.acceptor import Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
     FAST,
@@ -224,21 +225,25 @@ async def write(addresses: list[str], number: int, entries: list[Entry], times: 
         return kv.attempts
 
 
-async def test_writers_of_one_key_take_turns_instead_of_duelling() -> None:
-    attempts = 0
+@pytest.mark.parametrize("away", [False, True])
+async def test_writers_of_one_key_take_turns_instead_of_duelling(away: bool) -> None:
+    """Also while the acceptor is away that the key names: then they meet at the next one."""
+    attempts: list[int] = []
     entries: list[Entry] = []
     async with open_local_cluster() as cluster:
+        if away:
+            ids = [identity.acceptor for identity in cluster._identities]
+            cluster.stop(ids.index(sorted(ids)[crc32(b"foo") % len(ids)]))
 
         async def one(number: int) -> None:
-            nonlocal attempts
-            attempts += await write(cluster.addresses, number, entries)
+            attempts.append(await write(cluster.addresses, number, entries))
 
         async with trio.open_nursery() as nursery:
             for number in range(8):
                 nursery.start_soon(one, number)
     assert sorted(entry.ver for entry in entries) == list(range(120))
     # By duelling, eight need more than ten for each version.
-    assert attempts < 3 * 120
+    assert sum(attempts) < 3 * 120
 
 
 @pytest.mark.parametrize("away", [0, 1])
@@ -305,6 +310,25 @@ async def test_a_line_that_nobody_answers_is_left(monkeypatch: pytest.MonkeyPatc
         for number in range(3):
             nursery.start_soon(write, cluster.addresses, number, entries, 5)
     assert sorted(entry.ver for entry in entries) == list(range(15))
+
+
+async def test_a_call_whose_time_ends_in_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(self: Host, *_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Host, "_give_turn", never)
+    monkeypatch.setattr(Lines, "enter", lambda self, key, who: Line().join(who))
+    async with (
+        open_local_cluster() as cluster,
+        open_kv(cluster.addresses, timeout=0.2) as kv,
+        open_kv(cluster.addresses) as other,
+    ):
+        await kv.put("foo", 0)
+        await other.put("foo", 1)
+        for _ in range(2):  # once it has lost version 1 to the other, and then at once
+            with pytest.raises(Unavailable, match="it waited for its turn among") as caught:
+                await kv.put("foo", 2)
+            assert caught.value.maybe is None, "another has version 1, and version 2 was not begun"
 
 
 async def test_who_waits_in_line_is_answered_after_what_comes_later() -> None:
