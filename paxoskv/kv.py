@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from typing import Any
 
+from .arguments import check_int, check_key, check_prefix, check_timeout, check_version
 from .client import Client, Nothing, open_client
 from .entry import Entry
 from .errors import Compacted, Unavailable, VersionTaken
@@ -15,15 +17,7 @@ from .limits import DEFAULT_TIMEOUT
 from .paxos import messages
 from .paxos.messages import Instance, Proposal
 from .paxos.operation import Latest
-from .values import (
-    PLAIN,
-    check_key,
-    check_prefix,
-    check_version,
-    decode_value,
-    encode_value,
-    to_entry,
-)
+from .values import PLAIN, decode_value, encode_value, to_entry
 
 
 def open_kv(
@@ -56,16 +50,15 @@ def open_kv(
         ValueError: an address is malformed, there is none, or the timeout is not above
             zero; at once.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"a timeout is a number of seconds, not {type(timeout).__name__}")
-    try:
-        timeout = float(timeout)
-    except OverflowError:
-        raise ValueError("a timeout is too large; math.inf is no limit at all") from None
-    if not timeout > 0:
-        raise ValueError(f"a timeout is more than 0 seconds, not {timeout}")
-    rng = rng or Random()  # noqa: S311 - jitter
-    return _open_kv(parse_addresses(addresses), timeout, rng, fast, courtesy)
+    seconds = check_timeout(timeout)
+    if rng is None:
+        rng = Random()  # noqa: S311 - jitter
+    elif not isinstance(rng, Random):
+        raise TypeError(f"rng is a random.Random, not {type(rng).__name__}")
+    for name, switch in (("fast", fast), ("courtesy", courtesy)):
+        if not isinstance(switch, bool):
+            raise TypeError(f"{name} is True or False, not {type(switch).__name__}")
+    return _open_kv(parse_addresses(addresses), seconds, rng, fast, courtesy)
 
 
 @asynccontextmanager
@@ -287,10 +280,8 @@ class KV:
         """
         check_prefix(prefix, "prefix")
         check_prefix("" if after is None else after, "key to begin after")
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
-            raise TypeError(f"a limit is an int, not {type(limit).__name__}")
-        if limit is not None and limit < 0:
-            raise ValueError(f"a limit is at least 0, not {limit}")
+        if limit is not None:
+            check_int(limit, "a limit", 0, sys.maxsize)
         return _Scan(self._client, prefix, after or "", limit)
 
     async def _decide(self, name: str, key: str, ver: int, val: Any) -> tuple[Entry, bool]:

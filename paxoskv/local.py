@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
+from .arguments import check_int
 from .identity import Address, Identity, new_cluster
 from .limits import MAX_ACCEPTORS
 from .server import listen, serve
@@ -34,17 +35,31 @@ class LocalCluster:
         """Stop an acceptor: its connections break, and new ones are refused.
 
         What it remembers stays, so :meth:`start` may bring it back.
+
+        Raises:
+            TypeError, ValueError: there is no such acceptor.
+            RuntimeError: it does not run.
         """
+        self._check(index)
+        if index not in self._running:
+            raise RuntimeError(f"acceptor {index} does not run")
         self._running.pop(index).cancel()
 
     async def start(self, index: int) -> None:
         """Start an acceptor that was stopped, at the same address.
 
         Raises:
+            TypeError, ValueError: there is no such acceptor.
+            RuntimeError: it runs already.
             OSError: another process has taken the port meanwhile.
         """
-        assert index not in self._running, "it is running already"
+        self._check(index)
+        if index in self._running:
+            raise RuntimeError(f"acceptor {index} runs already")
         await self._serve(index, await listen(self._identities[index].address))
+
+    def _check(self, index: int) -> None:
+        check_int(index, "the index of an acceptor", 0, len(self._identities) - 1)
 
     async def _serve(self, index: int, listeners: list[trio.SocketListener]) -> None:
         self._running[index] = await self._nursery.start(
@@ -59,11 +74,7 @@ def open_local_cluster(n: int = 3) -> AbstractAsyncContextManager[LocalCluster]:
         TypeError: ``n`` is no ``int``; at once.
         ValueError: ``n`` is not between 1 and ``MAX_ACCEPTORS``; at once.
     """
-    if not isinstance(n, int) or isinstance(n, bool):
-        raise TypeError(f"the number of acceptors is an int, not {type(n).__name__}")
-    if not 1 <= n <= MAX_ACCEPTORS:
-        raise ValueError(f"a cluster has 1 to {MAX_ACCEPTORS} acceptors, not {n}")
-    return _open_local_cluster(n)
+    return _open_local_cluster(check_int(n, "the number of acceptors", 1, MAX_ACCEPTORS))
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Users' keys, versions and values: what they may be, and how values become bytes.
+"""Users' values: what they may be, and how they become bytes.
 
 A value travels and is stored as its canonical CBOR (RFC 8949, section 4.2), which only
 clients look into. Two values are the same when these bytes are: ``1``, ``True`` and
@@ -18,10 +18,8 @@ from .entry import Entry
 from .errors import ProtocolError, TooLarge
 from .limits import (
     MAX_ENCODED_VALUE_BYTES,
-    MAX_KEY_BYTES,
     MAX_VALUE_BYTES,
     MAX_VALUE_DEPTH,
-    MAX_VERSION,
     MAX_WEAK_KEYS,
 )
 from .paxos.messages import Instance, Proposal
@@ -40,52 +38,6 @@ def to_entry(instance: Instance, proposal: Proposal) -> Entry:
         return Entry(*instance, decode_value(proposal.value))
     except ProtocolError as error:
         raise ProtocolError(f"{instance.key!r} version {instance.ver}: {error}") from None
-
-
-def check_key(key: object) -> str:
-    """Return a key that may be used.
-
-    Raises:
-        TypeError: it is no ``str``.
-        ValueError: it is empty, or not Unicode (a lone surrogate).
-        TooLarge: it is longer than ``MAX_KEY_BYTES`` in UTF-8.
-    """
-    if not isinstance(key, str):
-        raise TypeError(f"a key is a str, not {type(key).__name__}")
-    if not key:
-        raise ValueError("a key cannot be empty")
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError:
-        raise ValueError(f"the key {key!a} is not valid Unicode") from None
-    if size > MAX_KEY_BYTES:
-        raise TooLarge(f"a key of {size} bytes is over the limit of {MAX_KEY_BYTES}")
-    return key
-
-
-def check_prefix(prefix: object, what: str) -> str:
-    """Return what keys may begin with: a key, or "".
-
-    Raises:
-        As :func:`check_key`; ``what`` names it there.
-    """
-    if not isinstance(prefix, str):
-        raise TypeError(f"a {what} is a str, not {type(prefix).__name__}")
-    return check_key(prefix) if prefix else prefix
-
-
-def check_version(ver: object) -> int:
-    """Return a version that may be used.
-
-    Raises:
-        TypeError: it is no ``int`` (``True`` is none either).
-        ValueError: it is outside 0 … ``MAX_VERSION``.
-    """
-    if not isinstance(ver, int) or isinstance(ver, bool):
-        raise TypeError(f"a version is an int, not {type(ver).__name__}")
-    if not 0 <= ver <= MAX_VERSION:
-        raise ValueError(f"a version is between 0 and {MAX_VERSION}, not {ver}")
-    return ver
 
 
 def encode_value(value: object) -> bytes:

@@ -15,18 +15,7 @@ import pytest
 
 from paxoskv import byhand, open_local_cluster
 from paxoskv.paxos.acceptor import Acceptor
-from paxoskv.paxos.messages import (
-    Accept,
-    Ballot,
-    Instance,
-    Prepare,
-    Promise,
-    Proposal,
-    ProposalId,
-    Refusal,
-    Vote,
-    Voted,
-)
+from paxoskv.paxos.messages import Accept, Ballot, Instance, Prepare, Proposal, Reply, Vote
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.storage.memory import MemoryStore
 from paxoskv.values import decode_value, encode_value
@@ -69,35 +58,23 @@ async def over_tcp() -> AsyncIterator[World]:
 @asynccontextmanager
 async def on_pure_acceptors() -> AsyncIterator[World]:
     acceptors = [Acceptor(MemoryStore()) for _ in ACCEPTORS]
-    quorums = Quorums(3)
+    quorums = Quorums(len(acceptors))
     names: dict[bytes, str] = {}
-    state: dict[str, tuple[Instance, byhand.Prepared]] = {}
-    proposed: dict[tuple[Instance, Ballot], tuple[Proposal, set[int]]] = {}
+    phases: dict[tuple[str, Instance], byhand.Phases] = {}
+    latest: dict[str, byhand.Phases] = {}
+
+    def ask(request: Prepare | Accept, asked: list[int]) -> dict[int, Reply]:
+        return {number: acceptors[number].handle(request) for number in asked}
 
     async def prepare(name: str, instance: Instance, n: int, asked: list[int]) -> byhand.Prepared:
-        ballot = Ballot(n, name.encode() * 16)
-        names[ballot.proposer] = name
-        replies = {k: acceptors[k].handle(Prepare(instance, ballot)) for k in asked}
-        promises = {k: r.voted for k, r in replies.items() if isinstance(r, Promise)}
-        refusals = {k: r.promised for k, r in replies.items() if isinstance(r, Refusal)}
-        quorum = len(promises) >= quorums.quorum
-        bound = quorums.choose({bytes([k]): v for k, v in promises.items()}) if quorum else None
-        prepared = byhand.Prepared(ballot, promises, refusals, quorum, bound)
-        state[name] = (instance, prepared)
-        return prepared
+        id_ = name.encode() * 16
+        names[id_] = name
+        latest[name] = phases.setdefault((name, instance), byhand.Phases(id_, instance))
+        return latest[name].end_phase_1(ask(latest[name].begin_phase_1(n), asked), quorums)
 
     async def propose(name: str, val: int, asked: list[int]) -> byhand.Accepted:
-        instance, prepared = state[name]
-        own = Proposal(ProposalId(prepared.ballot.proposer, 1), encode_value(val))
-        proposal, voted = proposed.setdefault(
-            (instance, prepared.ballot), (prepared.bound or own, set())
-        )
-        accept = Accept(instance, prepared.ballot, proposal)
-        replies = {k: acceptors[k].handle(accept) for k in asked}
-        voted |= {k for k, reply in replies.items() if isinstance(reply, Voted)}
-        refusals = {k: r.promised for k, r in replies.items() if isinstance(r, Refusal)}
-        chosen = len(voted) >= quorums.quorum
-        return byhand.Accepted(prepared.ballot, proposal, frozenset(voted), refusals, chosen)
+        accept = latest[name].begin_phase_2(encode_value(val))
+        return latest[name].end_phase_2(ask(accept, asked), quorums)
 
     yield prepare, propose, names
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paxoskv.arguments import check_key, check_version
 from paxoskv.errors import ProtocolError, TooLarge
 from paxoskv.limits import MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH
-from paxoskv.values import check_key, check_version, decode_value, encode_value
+from paxoskv.values import decode_value, encode_value
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 keys = (

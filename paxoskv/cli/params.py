@@ -9,8 +9,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from ..arguments import check_key, check_prefix, check_version
 from ..identity import Address, parse_address, parse_addresses
-from ..values import check_key, check_prefix, check_version, encode_value
+from ..values import encode_value
 
 _T = TypeVar("_T")
 

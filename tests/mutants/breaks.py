@@ -36,6 +36,7 @@ FAST: Final = "tests/test_fast.py"
 LINES: Final = "tests/test_lines.py"
 PREPARED: Final = "tests/test_prepared.py"
 LATEST: Final = "tests/test_latest.py"
+BYHAND: Final = "tests/test_byhand.py"
 COMMITS: Final = "tests/test_commits.py"
 STREAM: Final = "tests/test_stream.py"
 CALLED: Final = "tests/test_calls_end.py"
@@ -1444,6 +1445,33 @@ BREAKS: Final = (
         "elif not awaited and not self.left and line.waiting:",
         "elif not awaited and line.waiting:",
         LINES,
+    ),
+    Break(
+        "two-phases-by-hand-at-a-time",
+        "R5",
+        "Two tasks with one proposer take each other's ballot, and two values are chosen.",
+        "byhand.py",
+        "        if self._busy:\n",
+        "        if False:\n",
+        BYHAND,
+    ),
+    Break(
+        "by-hand-goes-on-where-a-version-was-dropped",
+        "R9",
+        "A proposer by hand proposes for a version of which an acceptor said that it was dropped.",
+        "byhand.py",
+        "            self._dropped = True\n",
+        "            pass\n",
+        BYHAND,
+    ),
+    Break(
+        "by-hand-forgets-votes-that-came",
+        "R5",
+        "A cancelled phase 2 by hand forgets the votes that have come.",
+        "byhand.py",
+        "            self._phases.hear(number, replies[number])\n",
+        "",
+        BYHAND,
     ),
     Break(
         "one-acceptor-alone-has-the-line",
