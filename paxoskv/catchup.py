@@ -98,12 +98,17 @@ class _Learner:
 
     async def learn_missed(self) -> None:
         """Look after the keys of which it was told more than it had heard of."""
-        for key in list(self._host.acceptor.missed):
-            latest = await self._client.find(key)
-            if latest is not None:
-                await self._learn(key, latest)
-                await self._commit(0)
-            self._host.acceptor.missed.pop(key, None)
+        missed = self._host.acceptor.missed
+        for key in list(missed):
+            del missed[key]  # it may be missed again while we look
+            try:
+                latest = await self._client.find(key)
+                if latest is not None:
+                    await self._learn(key, latest)
+                    await self._commit(0)
+            except PaxosKVError:
+                missed[key] = None  # at worst one more than are noted otherwise
+                raise
 
     async def _learn(self, key: str, latest: Latest) -> int:
         """Learn the latest version, and what is kept below it; how many versions it was."""

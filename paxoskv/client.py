@@ -351,7 +351,7 @@ class Client:
                 if isinstance(found, Doubtful):
                     raise Unavailable(
                         f"{call.what}: later versions came about while version {instance.ver} was "
-                        "being written; it may have been written all the same: settle(error) tells",
+                        "being written; it may have been written all the same",
                         to_entry(instance, own),
                         own,
                     )
@@ -550,7 +550,7 @@ class Client:
             text += "other proposers kept overtaking it"
         if not isinstance(operation, Proposer | Appender) or operation.maybe is None:
             return Unavailable(text)
-        text += "; it may have been written all the same: settle(error) tells"
+        text += "; it may have been written all the same"
         maybe = operation.maybe
         return Unavailable(text, to_entry(operation.instance, maybe), maybe)
 

@@ -89,10 +89,15 @@ class Cluster:
         else:
             links = self._given
             spare = len(links) - 1
-        refused = [link.refused for link in links if link.refused and link.exhausted]
+        refused = {
+            link.refused: f"{link.reached}: {link.refused}"
+            for link in links
+            if link.refused and link.exhausted
+        }
         if len(refused) <= spare:
             return None
-        return type(refused[0])("; ".join(dict.fromkeys(map(str, refused))))
+        kind = type(next(iter(refused)))
+        return kind("; ".join(refused.values()))
 
     def members(self) -> list[Link]:
         """The links to the members; while the cluster is not known, to who may be members."""
@@ -137,10 +142,10 @@ class Cluster:
         candidate = self._candidates.get(identity.cluster)
         if candidate is None:
             if self._adopted.is_set() or link not in self._given:
-                raise WrongCluster(f"{link.reached} belongs to cluster {identity.cluster.hex()}")
+                raise WrongCluster(f"it belongs to cluster {identity.cluster.hex()}")
             candidate = _Candidate(identity)
         elif {member.id for member in identity.members} != candidate.members.keys():
-            raise WrongCluster(f"{link.reached} has other members for the same cluster")
+            raise WrongCluster("it has other members for the same cluster")
         if link in self._given and self._given[link] != candidate.id:
             self._leads_to(link, candidate)
         needed = self._bind(candidate, link, identity.acceptor)
@@ -172,7 +177,7 @@ class Cluster:
             elif link.reached not in bound.addresses:
                 bound.addresses.insert(0, link.reached)
             raise WrongCluster(
-                f"{link.reached} is the address of acceptor {expected.hex()}, "
+                f"it is the address of acceptor {expected.hex()}, "
                 f"but {acceptor.hex()} answers there"
             )
         if bound is None:
@@ -256,4 +261,4 @@ class Cluster:
 
 
 def _reasons(links: Iterable[Link]) -> str:
-    return "; ".join(f"{link.addresses[0]}: {link.explain()}" for link in links)
+    return "; ".join(f"{link.reached}: {link.explain()}" for link in links)

@@ -65,7 +65,7 @@ class Unavailable(PaxosKVError):  # noqa: N818 - the contract's name
 
     def __str__(self) -> str:
         message: str = self.args[0]
-        return message
+        return message if self.maybe is None else f"{message}: settle(error) tells"
 
 
 class TooLarge(PaxosKVError):  # noqa: N818 - the contract's name

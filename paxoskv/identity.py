@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from .limits import MAX_ACCEPTORS
@@ -74,9 +75,14 @@ def parse_address(text: object, *, lowest_port: int = 1) -> Address:
         raise ValueError(f"{text!r} is no address; a port is between {lowest_port} and 65535")
     host = match[1] or match[2]
     try:
-        host.encode("idna")
-    except UnicodeError:
+        if match[1]:
+            host = str(IPv6Address(host))  # one form for each
+        else:
+            host.encode("idna")
+    except ValueError:
         raise ValueError(f"{text!r} is no address; its host is no name") from None
+    if match[2] and not all(letter.isalnum() or letter in "-_." for letter in host):
+        raise ValueError(f"{text!r} is no address; its host is no name")
     return Address(host, port)
 
 

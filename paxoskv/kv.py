@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from typing import Any
 
+import trio
+
 from .arguments import check_int, check_key, check_prefix, check_timeout, check_version
 from .client import Client, Nothing, open_client
 from .entry import Entry
@@ -205,6 +207,8 @@ class KV:
         Returns:
             The entry that was written.
         """
+        if not callable(function):
+            raise TypeError(f"what updates is a function, not {type(function).__name__}")
 
         def compute(latest: Latest | None) -> bytes:
             value = None if latest is None else latest.proposal.value
@@ -311,6 +315,8 @@ class _Scan:
             page, self._after = await self._client.page(self._prefix, self._after)
             living = [item for item in page.items() if item[1].proposal.value is not None]
             self._page = living[::-1]
+        # Other tasks had their turn while the page was read; to cancel it is possible anywhere.
+        await trio.lowlevel.checkpoint_if_cancelled()
         if not self._page or self._left == 0:
             raise StopAsyncIteration
         if self._left is not None:

@@ -499,7 +499,11 @@ async def _receive_greeting(stream: Stream) -> Identity:
             data = b""
         if not data:
             raise OSError("closed the connection before it greeted")
-        for payload in buffer.feed(data):
+        try:
+            payloads = list(buffer.feed(data))
+        except ProtocolError:  # what it calls the length of its greeting is something else
+            raise ProtocolError("it does not greet as a paxoskv acceptor") from None
+        for payload in payloads:
             identity = decode_greeting(payload)
             if buffer:
                 raise ProtocolError("an acceptor spoke before it was asked")

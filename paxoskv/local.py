@@ -56,7 +56,13 @@ class LocalCluster:
         self._check(index)
         if index in self._running:
             raise RuntimeError(f"acceptor {index} runs already")
-        await self._serve(index, await listen(self._identities[index].address))
+        listeners = await listen(self._identities[index].address)
+        try:
+            await self._serve(index, listeners)
+        except BaseException:
+            for each in listeners:
+                each.socket.close()
+            raise
 
     def _check(self, index: int) -> None:
         check_int(index, "the index of an acceptor", 0, len(self._identities) - 1)

@@ -8,6 +8,7 @@ from random import Random
 
 import trio
 
+from .arguments import check_timeout
 from .cluster import Cluster
 from .identity import parse_addresses
 from .link import Batch, Link
@@ -64,7 +65,7 @@ async def cluster_status(addresses: Iterable[str], timeout: float) -> ClusterSta
         timeout: seconds to wait for those that do not answer.
 
     Raises:
-        TypeError, ValueError: the addresses are none.
+        TypeError, ValueError: the addresses are none, or the timeout is not above zero.
     """
     parsed = parse_addresses(addresses)
     changed = trio.Event()
@@ -85,15 +86,19 @@ async def cluster_status(addresses: Iterable[str], timeout: float) -> ClusterSta
 
             await link.ask(Batch([Status()]), deliver)
 
-        with trio.move_on_after(timeout):
-            # Members become known while we look; each is asked, or has failed to answer.
-            while not all(link.up or link.failed for link in cluster.members()):
-                await changed.wait()
-                changed = trio.Event()
+        asked: set[Link] = set()
+        with trio.move_on_after(check_timeout(timeout)):
             async with trio.open_nursery() as asking:
-                for link in cluster.members():
-                    if link.up:
-                        asking.start_soon(ask, link)
+                # Members become known while we look; each is asked, or has failed to answer.
+                while True:
+                    for link in cluster.members():
+                        if link.up and link not in asked:
+                            asked.add(link)
+                            asking.start_soon(ask, link)
+                    if all(link in asked or link.failed for link in cluster.members()):
+                        break
+                    await changed.wait()
+                    changed = trio.Event()
         links = cluster.members()
         acceptors = [
             found.get(link)

@@ -7,7 +7,7 @@ clients look into. Two values are the same when these bytes are: ``1``, ``True``
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from datetime import datetime
 from math import isnan
 from typing import Any, Final
@@ -80,11 +80,11 @@ class _Check:
     """Refuses what would not be read back equal.
 
     Before cbor2 sees the value, for it recurses without a limit of its own, and knows no
-    limit for lists that hold the same list many times over.
+    limit for lists that hold the same list, or string, many times over.
     """
 
     def __init__(self) -> None:
-        self._left = MAX_ENCODED_VALUE_BYTES  # items; each takes a byte at least
+        self._left = MAX_ENCODED_VALUE_BYTES  # bytes that the value may yet take, at least
 
     def check(self, value: object, where: str, depth: int) -> None:
         """Check a part of a value. ``depth``: how many containers may follow."""
@@ -96,12 +96,13 @@ class _Check:
             case list() | dict() if depth == 0:
                 raise ValueError(f"the value is nested more than {MAX_VALUE_DEPTH} deep")
             case list():
-                self._count(value)
+                self._count(value, value)
                 for index, item in enumerate(value):
                     if type(item) not in PLAIN:
                         self.check(item, f"{where}[{index}]", depth - 1)
             case dict():
-                self._count(value)
+                self._count(value, value.values())
+                self._count((), value)
                 for key, item in value.items():
                     if type(key) is not str:
                         self._check_key(key, where, len(value))
@@ -114,8 +115,14 @@ class _Check:
                     "datetime with a time zone"
                 )
 
-    def _count(self, container: Sized) -> None:
+    def _count(self, container: Sized, parts: Iterable[object]) -> None:
+        """Each item takes a byte at least, and more where it is long."""
         self._left -= len(container)
+        for part in parts:
+            if isinstance(part, str | bytes | bytearray):
+                self._left -= len(part)
+            elif isinstance(part, int):
+                self._left -= part.bit_length() // 8
         if self._left < 0:
             raise TooLarge(f"a value of so many items is over the limit of {MAX_VALUE_BYTES} bytes")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from paxoskv import StoreError, catchup, server
+from paxoskv import StoreError, Unavailable, catchup, server
 from paxoskv.catchup import _Learner, catch_up
 from paxoskv.identity import Address, new_cluster
 from paxoskv.kv import open_kv
@@ -33,6 +33,40 @@ async def test_r8_who_was_away_learns_the_versions_between_as_well() -> None:
     assert await learner._learn("foo", versions[4]) == 4
     await learner._commit(0)
     assert store.summary("foo") == Summary(top=4, chosen=(0, 1, 2, 3, 4))
+
+
+async def test_a_key_that_is_missed_again_while_it_is_looked_up_is_looked_up_again() -> None:
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    versions = [Latest(ver, Proposal(ProposalId(b"m" * 16, ver + 1), b"x")) for ver in range(2)]
+    found = iter(versions)
+
+    class Others:
+        async def find(self, key: str) -> Latest:
+            latest = next(found)
+            if latest.ver == 0:  # and just now the next one is chosen
+                host.acceptor.handle(Commit(Instance(key, 1), versions[1].proposal.id, None))
+            return latest
+
+    host.acceptor.handle(Commit(Instance("foo", 0), versions[0].proposal.id, None))
+    learner = _Learner(host, Others())  # type: ignore[arg-type]
+    await learner.learn_missed()
+    assert host.acceptor.known("foo").ver == 0
+    await learner.learn_missed()
+    assert host.acceptor.known("foo").ver == 1
+    assert not host.acceptor.missed
+
+
+async def test_a_key_that_cannot_be_looked_up_stays_missed() -> None:
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+
+    class Others:
+        async def find(self, key: str) -> Latest:
+            raise Unavailable("nobody is there")
+
+    host.acceptor.handle(Commit(Instance("foo", 0), ProposalId(b"m" * 16, 1), None))
+    with pytest.raises(Unavailable):
+        await _Learner(host, Others()).learn_missed()  # type: ignore[arg-type]
+    assert list(host.acceptor.missed) == ["foo"]
 
 
 class Forgetful(GatedStore):

@@ -180,6 +180,14 @@ NOBODY = str(free_addresses(1)[0])
         (["set", "foo", "0", '"\\ud800"', "--cluster", NOBODY], 2, "Unicode"),
         (["get", "foo", "--ver", "0", "--timeout", "0", "--cluster", NOBODY], 2, "timeout"),
         (["get", "foo", "--ver", "0", "--timeout", "nan", "--cluster", NOBODY], 2, "timeout"),
+        (["put", "--timout", "5", "--cluster", NOBODY], 2, "no such option: --timout"),
+        (["put", "--cluste=a:1", "5", "--cluster", NOBODY], 2, "no such option: --cluste"),
+        (["set", "-j", "0", "5", "--cluster", NOBODY], 2, "write -- before it"),
+        (["set", "foo", "1_0", "5", "--cluster", NOBODY], 2, "no version"),
+        (["set", "foo", "+1", "5", "--cluster", NOBODY], 2, "no version"),
+        (["set", "foo", "٣", "5", "--cluster", NOBODY], 2, "no version"),
+        (["set", "foo", "9" * 4001, "5", "--cluster", NOBODY], 2, "no version"),
+        (["set", "foo", "9" * 4000, "5", "--cluster", NOBODY], 2, "between 0 and"),
         (["nonsense"], 2, "No such command"),
         (["serve", "somewhere"], 6, "no data directory"),
         (["serve", "somewhere", "--keep", "0"], 2, "--keep"),
@@ -197,6 +205,17 @@ def test_what_is_wrong_is_said_and_told_by_the_exit_code(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "code"), [(["nonsense"], 2), (["serve", "somewhere"], 6), (["demo"], 0)]
+)
+def test_the_exit_code_tells_also_where_nothing_can_be_said(args: list[str], code: int) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *args], stdout=subprocess.DEVNULL, stderr=full, timeout=30, check=False
+        )
+    assert done.returncode == code
 
 
 def test_help_and_version() -> None:

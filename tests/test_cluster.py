@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -10,7 +11,7 @@ import pytest
 import trio
 
 import paxoskv
-from bench.cluster import free_addresses
+from bench.cluster import acceptor_processes, free_addresses
 from paxoskv import Entry, open_kv, open_local_cluster
 from paxoskv.cluster import Cluster
 from paxoskv.identity import Address, Identity, new_cluster
@@ -142,6 +143,16 @@ async def test_the_status_of_one_that_is_silent() -> None:
             status = await cluster_status([silent, *cluster.addresses], 0.5)
             assert status.available
         nursery.cancel_scope.cancel()
+
+
+async def test_the_status_of_those_that_answer_waits_for_nobody() -> None:
+    """One accepts connections, and does not greet; the others are asked all the same."""
+    async with acceptor_processes(3, "--memory") as acceptors:
+        acceptors[1].signal(signal.SIGSTOP)
+        with trio.fail_after(5):
+            status = await cluster_status([each.address for each in acceptors], 0.8)
+        assert status.available
+        assert [bool(each.problem) for each in status.acceptors] == [False, True, False]
 
 
 async def test_members_that_swapped_their_addresses_are_found() -> None:

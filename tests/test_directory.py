@@ -64,9 +64,38 @@ def test_init_leaves_nothing_half_made(tmp_path: Path, monkeypatch: pytest.Monke
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_init_takes_an_empty_directory(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert len(init_cluster(tmp_path / "empty", ADDRESSES)) == 3
+def test_init_takes_an_empty_directory_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be where the user is, or the mount point of a volume."""
+    empty = tmp_path / "empty"
+    empty.mkdir(mode=0o750)
+    before = empty.stat()
+    monkeypatch.chdir(empty)
+    assert len(init_cluster(Path(), ADDRESSES)) == 3
+    assert sorted(path.name for path in Path().iterdir()) == ["1", "2", "3"]
+    assert (empty.stat().st_ino, empty.stat().st_mode) == (before.st_ino, before.st_mode)
+    with hold_directory(Path("1")):
+        pass
+
+
+def test_init_takes_back_what_it_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = Path.rename
+
+    def fail_at_the_last(self: Path, target: Path) -> Path:
+        if target.name == "3":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_at_the_last)
+    with pytest.raises(DirectoryError, match="No space left"):
+        init_cluster(tmp_path, ADDRESSES)
+    assert not any(tmp_path.iterdir())
+
+
+def test_init_says_what_is_wrong_with_a_name(tmp_path: Path) -> None:
+    with pytest.raises(DirectoryError, match=r"cannot make .*too long"):
+        init_cluster(tmp_path / ("x" * 300), ADDRESSES)
 
 
 def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:

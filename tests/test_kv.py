@@ -17,8 +17,8 @@ from trio.testing import wait_all_tasks_blocked
 import paxoskv
 from paxoskv import Entry, open_kv, open_local_cluster
 from paxoskv import link as link_module
-from paxoskv.client import Client
-from paxoskv.identity import Address, new_cluster, parse_address
+from paxoskv.arguments import check_version
+from paxoskv.identity import new_cluster, parse_address
 from paxoskv.limits import (
     DEFAULT_KEEP,
     MAX_KEY_BYTES,
@@ -27,12 +27,25 @@ from paxoskv.limits import (
     MAX_VALUE_BYTES,
 )
 from paxoskv.link import Batch, Exchange, Link
-from paxoskv.paxos.acceptor import Register, Summary
-from paxoskv.paxos.messages import FAST, Accept, Ballot, Prepare, Proposal, ProposalId, Vote
+from paxoskv.paxos.acceptor import Acceptor, Register, Summary
+from paxoskv.paxos.messages import (
+    FAST,
+    Accept,
+    Ballot,
+    Instance,
+    Prepare,
+    Proposal,
+    ProposalId,
+    Reply,
+    Request,
+    Vote,
+)
 from paxoskv.paxos.proposer import Proposer
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
 from paxoskv.values import encode_value
+
+from .builds import changes_code
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
@@ -413,7 +426,10 @@ async def test_another_protocol_is_an_error_where_no_quorum_is_left() -> None:
         address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         nursery.start_soon(trio.serve_listeners, talk, listeners)
         async with open_kv([address], timeout=math.inf) as kv:
-            with trio.fail_after(10), pytest.raises(paxoskv.ProtocolError, match="over the limit"):
+            with (
+                trio.fail_after(10),
+                pytest.raises(paxoskv.ProtocolError, match="does not greet"),
+            ):
                 await kv.get("foo", 0)
         nursery.cancel_scope.cancel()
 
@@ -484,6 +500,32 @@ async def test_wrong_arguments_raise_before_anything_is_sent(
         assert kv._client.rounds.count == 0
 
 
+async def test_what_updates_must_be_a_function() -> None:
+    async with open_kv(["127.0.0.1:1"]) as kv:
+        with trio.fail_after(2), pytest.raises(TypeError, match="not int"):
+            await kv.update("foo", 5)  # type: ignore[arg-type]
+
+
+def test_what_python_would_not_print_is_refused_all_the_same() -> None:
+    with pytest.raises(ValueError, match="a version is between 0 and"):
+        check_version(10**5000)
+
+
+async def test_a_local_acceptor_is_stopped_and_started_once() -> None:
+    async with open_local_cluster(2) as cluster:
+        with pytest.raises(RuntimeError, match="acceptor 0 runs already"):
+            await cluster.start(0)
+        cluster.stop(0)
+        with pytest.raises(RuntimeError, match="acceptor 0 does not run"):
+            cluster.stop(0)
+        for wrong in (2, -1, True, 0.0, "0"):
+            with pytest.raises((TypeError, ValueError), match="the index of an acceptor"):
+                cluster.stop(wrong)  # type: ignore[arg-type]
+            with pytest.raises((TypeError, ValueError), match="the index of an acceptor"):
+                await cluster.start(wrong)  # type: ignore[arg-type]
+        await cluster.start(0)
+
+
 def test_open_kv_checks_its_arguments_at_once() -> None:
     for bad in (
         [],
@@ -494,6 +536,12 @@ def test_open_kv_checks_its_arguments_at_once() -> None:
         ["a b:1"],
         ["::1:80"],
         [":1"],
+        ["[localhost]:1"],
+        ["[:::::]:1"],
+        ["[%]:1"],
+        [",:1"],
+        ["a,b:1"],
+        ["🦊:1"],
     ):
         with pytest.raises(ValueError, match="address"):
             open_kv(bad)
@@ -506,6 +554,9 @@ def test_open_kv_checks_its_arguments_at_once() -> None:
     for timeout in (True, "5", None):
         with pytest.raises(TypeError):
             open_kv(["a:1"], timeout=timeout)  # type: ignore[arg-type]
+    for switch in ({"rng": 5}, {"fast": "no"}, {"courtesy": 1}):
+        with pytest.raises(TypeError):
+            open_kv(["a:1"], **switch)  # type: ignore[arg-type]
     for n in (0, 16):
         with pytest.raises(ValueError, match="acceptors"):
             open_local_cluster(n)
@@ -668,10 +719,31 @@ async def test_opening_in_a_scope_that_is_cancelled_never_hangs() -> None:
             assert scope.cancelled_caught
 
 
-async def test_r5_no_two_calls_of_a_client_share_a_ballot_or_a_proposal() -> None:
-    async with trio.open_nursery() as nursery:
-        client = Client((Address("127.0.0.1", 1),), 1.0, Random(1), nursery)
-        nursery.cancel_scope.cancel()
-    calls = [client._ballots() for _ in range(10)]
-    assert len({call.above(FAST) for call in calls}) == 10
-    assert len({call.proposal(b"x").id for call in calls}) == 10
+@changes_code
+async def test_r5_no_two_calls_of_a_client_propose_two_things_at_one_ballot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where calls are cancelled, and the next one goes on with their ballots."""
+    proposed: dict[tuple[Instance, Ballot], Proposal] = {}
+    handle = Acceptor.handle
+
+    def watch(self: Acceptor, request: Request) -> Reply:
+        if isinstance(request, Accept) and request.ballot != FAST:
+            at = request.instance, request.ballot
+            assert proposed.setdefault(at, request.proposal) == request.proposal, "rule R5"
+        return handle(self, request)
+
+    monkeypatch.setattr(Acceptor, "handle", watch)
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, fast=False) as kv:
+        await kv.get("foo")
+
+        async def put(number: int) -> None:
+            with trio.move_on_after(0.0005 * (number % 6)):
+                await kv.put("foo", number)
+
+        for number in range(60):
+            async with trio.open_nursery() as nursery:
+                for task in range(3):
+                    nursery.start_soon(put, number + task)
+        await kv.put("foo", "last")
+    assert len({(at, proposal.id) for at, proposal in proposed.items()}) >= 20

@@ -336,6 +336,19 @@ async def test_scan_gives_the_latest_entries_in_key_order() -> None:
                 kv.scan(**kwargs)
 
 
+async def test_a_scan_can_be_cancelled_within_a_page() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        for number in range(5):
+            await kv.put(f"key {number}", number)
+        seen = 0
+        with trio.CancelScope() as scope:
+            async for _ in kv.scan():
+                seen += 1
+                scope.cancel()
+        assert scope.cancelled_caught
+        assert seen == 1
+
+
 async def test_r6_no_key_hides_behind_a_longer_page() -> None:
     """Acceptors that know different keys have pages of different reach."""
     async with open_local_cluster() as cluster:

@@ -89,6 +89,18 @@ async def test_serve_says_where_it_listens_and_stops_cleanly(number: signal.Sign
                 assert await acceptor.process.wait() == 0
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.001, 0.005, 0.02])
+async def test_told_again_to_stop_it_stops_as_cleanly(pause: float) -> None:
+    async with acceptor_processes(1) as (acceptor,):
+        async with open_kv([acceptor.address]) as kv:
+            await kv.set("foo", 0, 5)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            acceptor.signal(number)
+            await trio.sleep(pause)
+        with trio.fail_after(10):
+            assert await acceptor.process.wait() == 0
+
+
 async def test_r10_a_directory_that_was_served_from_memory_is_refused(tmp_path: Path) -> None:
     (directory,) = init_cluster(tmp_path / "cluster", free_addresses(1))
     acceptor = await start_acceptor(directory, "--memory", "--listen", "127.0.0.1:0")

@@ -643,6 +643,22 @@ def test_records_that_decode_to_something_else_are_damage(path: Path, data: byte
         rocks.close()
 
 
+@changes_code
+def test_what_could_not_be_read_again_can_be_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DiskStore(path, IDENTITY)
+
+    def no_room(*_: object, **__: object) -> bool:
+        raise StoreError("no room")
+
+    monkeypatch.setattr(disk, "check_logs", no_room)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="no room"):
+            store.reload()
+    store.close()
+
+
 # --- What is in memory ------------------------------------------------------------------
 
 

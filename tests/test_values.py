@@ -169,6 +169,19 @@ def test_versions() -> None:
             check_version(wrong)
 
 
+@pytest.mark.parametrize(
+    "part",
+    ["x" * 1000, b"x" * 1000, bytearray(1000), pytest.param(1 << 8000, id="int")],
+)
+def test_what_stands_in_a_value_many_times_over_counts_each_time(part: object) -> None:
+    """Before it is encoded, which could take more memory than there is."""
+    by_name = {str(number): part for number in range(1100)}
+    for value in ([part] * 10**6, [[part] * 1000] * 1000, by_name):
+        with pytest.raises(TooLarge, match="so many items"):
+            encode_value(value)
+    assert decode_value(encode_value([part] * 1000)) == [part] * 1000
+
+
 def test_lists_that_share_a_list_many_times_over_are_refused_in_time() -> None:
     value: list[object] = []
     for _ in range(60):

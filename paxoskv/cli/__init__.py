@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -70,38 +73,50 @@ def _run() -> int:
         result = cli.main(standalone_mode=False, prog_name="paxoskv")
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        with _heard_or_not():
+            error.show()
         return error.exit_code
     except click.Abort:
         return EXIT_INTERRUPTED
+    except Unavailable as error:
+        look = "; look with `paxoskv get` before you write it again" if error.maybe else ""
+        return _fail(error.args[0] + look, EXIT_UNAVAILABLE)
     except PaxosKVError as error:
         return _fail(str(error), _exit_code(error))
     except (BrokenPipeError, SystemExit):
         # Whoever read our output has seen enough, which click takes for a reason to exit.
-        _drop_output()
+        _drop(sys.stdout)
         return EXIT_PIPE_CLOSED
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         return _fail(f"cannot go on: {error.strerror or error}", EXIT_OURS)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception:  # noqa: BLE001 - the last resort: whatever it is, it is a bug
-        traceback.print_exc()
+        with _heard_or_not():
+            traceback.print_exc()
         return _fail("this is a bug in paxoskv; please report the lines above", EXIT_BUG)
     return result if isinstance(result, int) else 0
 
 
-def _drop_output() -> None:
+def _drop(output: TextIO) -> None:
     """Let nothing that is still buffered fail once more when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+
+
+@contextmanager
+def _heard_or_not() -> Iterator[None]:
+    """A block that says something on standard error; where nobody takes it, the exit code does."""
+    try:
+        yield
+    except OSError:
+        _drop(sys.stderr)
 
 
 def _exit_code(error: PaxosKVError) -> int:
     match error:
         case VersionTaken():
             return EXIT_TAKEN
-        case Unavailable():
-            return EXIT_UNAVAILABLE
         case Compacted():
             return EXIT_COMPACTED
         case _:
@@ -109,5 +124,6 @@ def _exit_code(error: PaxosKVError) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"paxoskv: {message}", err=True)
+    with _heard_or_not():
+        click.echo(f"paxoskv: {message}", err=True)
     return code

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import click
 import trio
@@ -18,12 +19,15 @@ from .._version import __version__
 from ..catchup import catch_up
 from ..errors import DirectoryError, StoreError
 from ..identity import Address
-from ..limits import DEFAULT_KEEP, MAX_KEEP
+from ..limits import DEFAULT_KEEP, MAX_CONNECTIONS, MAX_KEEP, MAX_OPEN_TABLES
 from ..server import Host, Store, listen
 from ..storage.directory import Directory, hold_directory, init_cluster
 from ..storage.memory import MemoryStore
 from ..tasks import unwrapped
 from .params import ADDRESS, LISTEN_ADDRESS
+
+_OTHER_FILES: Final = 64  # that an acceptor has open, roughly
+_STOP: Final = signal.SIGTERM, signal.SIGINT
 
 
 @click.command()
@@ -84,12 +88,26 @@ def serve(directory: Path, listen_on: Address | None, memory: bool, keep: int) -
 
 def _raise_file_limit() -> None:
     """Connections and tables together may be more than what a process is given at first."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    needed = MAX_CONNECTIONS + MAX_OPEN_TABLES + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with suppress(ValueError, OSError):  # a system may have limits of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        if soft < needed:
+            click.echo(
+                f"only {soft} files may be open at a time, which is too few for "
+                f"{MAX_CONNECTIONS} connections; raise the limit to {needed} (ulimit -n)",
+                err=True,
+            )
 
 
 async def _serve(directory: Directory, address: Address, memory: bool, keep: int) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    for number in _STOP:
+        # Comes into force after the block: told once more to stop, it stops all the same.
+        signal.signal(number, signal.SIG_IGN)
+    with trio.open_signal_receiver(*_STOP) as signals:
         try:
             listeners = await listen(address)
         except OSError as error:

@@ -14,13 +14,25 @@ from ..limits import DEFAULT_TIMEOUT
 from ..status import cluster_status
 from .exits import EXIT_NOTHING, EXIT_UNAVAILABLE
 from .output import show_entry, show_nothing, show_status
-from .params import CLUSTER, KEY, PREFIX, VALUE, VERSION
+from .params import CLUSTER, KEY, OPTIONS_ENDED, PREFIX, VALUE, VERSION
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 _ResultT = TypeVar("_ResultT")
 
 # With it, a VALUE may begin with a minus sign without being taken for an option.
 _MINUS_IS_NO_OPTION = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+class _WithValue(click.Command):
+    """A command with a VALUE, which may begin with a minus sign; a KEY may after ``--`` only."""
+
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        super().__init__(name, context_settings=_MINUS_IS_NO_OPTION, **settings)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note whether ``--`` is there, for click does not tell."""
+        ctx.meta[OPTIONS_ENDED] = "--" in args
+        return super().parse_args(ctx, args)
 
 
 def _client_options(command: _CommandT) -> _CommandT:
@@ -49,7 +61,7 @@ def _client_options(command: _CommandT) -> _CommandT:
     return command
 
 
-@click.command("set", context_settings=_MINUS_IS_NO_OPTION)
+@click.command("set", cls=_WithValue)
 @click.argument("key", type=KEY)
 @click.argument("ver", type=VERSION)
 @click.argument("value", type=VALUE)
@@ -62,7 +74,7 @@ def set_(key: str, ver: int, value: Any, cluster: list[str], timeout: float, as_
     show_entry(_call(cluster, timeout, lambda kv: kv.set(key, ver, value)), as_json)
 
 
-@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.command(cls=_WithValue)
 @click.argument("key", type=KEY)
 @click.argument("ver", type=VERSION)
 @click.argument("value", type=VALUE)
@@ -91,7 +103,7 @@ def get(key: str, ver: int | None, cluster: list[str], timeout: float, as_json: 
     return 0
 
 
-@click.command(context_settings=_MINUS_IS_NO_OPTION)
+@click.command(cls=_WithValue)
 @click.argument("key", type=KEY)
 @click.argument("value", type=VALUE)
 @_client_options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -14,6 +15,9 @@ from ..identity import Address, parse_address, parse_addresses
 from ..values import encode_value
 
 _T = TypeVar("_T")
+
+OPTIONS_ENDED: Final = "paxoskv.options_ended"
+"""In the ``meta`` of a context: whether ``--`` stood on the command line."""
 
 
 class _Checked(click.ParamType[_T]):
@@ -31,12 +35,22 @@ class _Checked(click.ParamType[_T]):
             self.fail(str(error), param, ctx)
 
 
+class _Key(_Checked[str]):
+    """A key. Where a VALUE may begin with a minus sign, click takes no option amiss, so we do."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read the key, unless it is more likely an option that there is not."""
+        if str(value).startswith("-") and ctx is not None and not ctx.meta.get(OPTIONS_ENDED):
+            self.fail(
+                f"no such option: {value}; if this is the key, write -- before it", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
 def _read_version(text: str) -> int:
-    try:
-        ver = int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no version, which is a number from 0") from None
-    return check_version(ver)
+    if not re.fullmatch("-?[0-9]{1,4000}", text):
+        raise ValueError(f"{text!r} is no version, which is a number from 0")
+    return check_version(int(text))
 
 
 def _read_value(text: str) -> Any:
@@ -72,7 +86,7 @@ def _read_addresses(text: str) -> list[str]:
     return [str(address) for address in parse_addresses(text.split(","))]
 
 
-KEY: Final = _Checked("key", check_key)
+KEY: Final = _Key("key", check_key)
 PREFIX: Final = _Checked("prefix", lambda text: check_prefix(text, "prefix"))
 VERSION: Final = _Checked("version", _read_version)
 VALUE: Final = _Checked("value", _read_value)

@@ -110,7 +110,8 @@ def hold_directory(path: Path) -> Iterator[Directory]:
 def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
     """Make the data directories of a new cluster: ``base/1``, ``base/2``, and so on.
 
-    It makes them all or none, and never touches anything that exists.
+    It makes them all or none, and never touches anything that exists; an empty directory
+    that is there stays the same one.
 
     Args:
         base: where to make them. It must not exist, or be an empty directory.
@@ -125,10 +126,17 @@ def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
     """
     identities = new_cluster(addresses)
     base = Path(os.path.abspath(base))  # noqa: PTH100 - keeps a symbolic link as it is
+    made = [base / str(number) for number, _ in enumerate(identities, 1)]
     try:
+        into = base.is_dir() and not any(base.iterdir())
+        if base.exists() and not into:
+            raise DirectoryError(
+                f"{base} exists already, and nothing was changed; choose another directory"
+            )
         base.parent.mkdir(parents=True, exist_ok=True)
-        # Made aside, and then moved into place in one step.
-        aside = Path(tempfile.mkdtemp(prefix=f".{base.name}.init-", dir=base.parent))
+        # Made aside, and then moved into place: in one step, where there is nothing yet.
+        where = base if into else base.parent
+        aside = Path(tempfile.mkdtemp(prefix=f".{base.name}.init-", dir=where))
         try:
             for number, identity in enumerate(identities, 1):
                 directory = aside / str(number)
@@ -137,20 +145,33 @@ def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
                 DiskStore.create(directory / STORE, identity)
                 _sync_directory(directory)
             _sync_directory(aside)
-            aside.rename(base)
+            if into:
+                _move_into(aside, made)
+            else:
+                aside.rename(base)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        _sync_directory(base.parent)
+        _sync_directory(where)
     except OSError as error:
-        if base.exists():
-            raise DirectoryError(
-                f"{base} exists already, and nothing was changed; choose another directory"
-            ) from None
         raise DirectoryError(f"cannot make {base}: {os.strerror(error.errno or 0)}") from None
     except StoreError as error:
         raise DirectoryError(f"cannot make {base}: {error}") from None
-    return [base / str(number) for number, _ in enumerate(identities, 1)]
+    return made
+
+
+def _move_into(aside: Path, made: Sequence[Path]) -> None:
+    """Move what was made to where it belongs, or take back what was moved."""
+    moved: list[Path] = []
+    try:
+        for directory in made:
+            (aside / directory.name).rename(directory)
+            moved.append(directory)
+        aside.rmdir()
+    except BaseException:
+        for directory in moved:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def _identity_text(number: int, identity: Identity) -> str:

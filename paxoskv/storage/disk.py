@@ -175,6 +175,7 @@ class DiskStore:
                 if not check_logs(path, suspect=True):
                     raise
                 self._db = Rdict(str(path), options, {"default": options})
+        self._is_open = True
         failure, self._failure = self._failure, None
         self._recent: Recent[str, _Kept] = Recent(MAX_RECENT_BYTES)
         self._unwritten = _Changes()
@@ -184,7 +185,7 @@ class DiskStore:
             self._count = self._load_count()
         except BaseException:
             self._failure = failure
-            self._db.close()
+            self._shut()
             raise
 
     def _check_owner(self) -> None:
@@ -210,7 +211,7 @@ class DiskStore:
         """
         self._failure = self._failure or StoreError(f"{self._path} is being reloaded")
         with suppress(Exception):  # it failed before, and that is why it is closed
-            self._db.close()
+            self._shut()
         try:
             self._open()
         except DirectoryError as error:
@@ -223,6 +224,12 @@ class DiskStore:
         """Close it; what was not flushed may be lost, or not."""
         self._failure = StoreError(f"{self._path} is closed")
         with _told(self._path):
+            self._shut()
+
+    def _shut(self) -> None:
+        """Close RocksDB, unless that was done: a reload may have failed in between."""
+        if self._is_open:
+            self._is_open = False
             self._db.close()
 
     # --- Reading ----------------------------------------------------------------------
