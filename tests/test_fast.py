@@ -222,6 +222,42 @@ def test_r7_the_look_up_of_a_put_finishes_what_an_append_must_finish() -> None:
     assert acceptors.drive(finder, "AB") == Latest(3, proposal)
 
 
+def test_r7_one_vote_is_enough_for_what_is_no_append_to_be_written_by_others() -> None:
+    """A put that looks up the latest version proposes what it finds there (`Finder`)."""
+    acceptors = Acceptors()
+    for name in "BC":
+        acceptors.by_name[name].handle(Prepare(FOO, Ballot(1, OTHER)))
+    fast, own = proposer()
+    accept = fast.ask()
+    acceptors.by_name["A"].handle(accept)  # it votes, and its reply is lost
+    for acceptor, name in ((B, "B"), (C, "C")):
+        fast.receive(acceptor, acceptors.by_name[name].handle(accept))
+    assert fast.maybe == own
+    ballots = Ballots(OTHER)
+    put = Appender(Instance("foo", 0), ballots.proposal(b"put"), THREE, ballots, Tops(THREE))
+    assert acceptors.drive(put, "AB") == Latest(3, own)
+    # Had A refused as well, it were certain.
+    fast, _ = proposer()
+    fast.ask()
+    for acceptor in (A, B, C):
+        fast.receive(acceptor, Refusal(Ballot(1, OTHER), None, 3))
+    assert fast.maybe is None
+
+
+def test_r9_an_append_in_phase_1_stops_where_its_version_was_dropped() -> None:
+    append, own = appender()
+    append.ask()
+    assert append.receive(A, Refusal(Ballot(1, OTHER), None, 2)) is None
+    assert append.receive(B, Voted(3)) == Pause(1.0, 2.0)
+    prepare = append.ask()
+    assert isinstance(prepare, Prepare)
+    assert append.maybe == own
+    assert append.receive(A, Compacted(30, OTHERS, 31)) == Pause(1.0, 2.0)
+    assert append.receive(B, Promise(fast_vote(own, append=True), 3)) is None
+    assert append.receive(C, Promise(None, 2)) is None, "a quorum, and nothing is proposed"
+    assert isinstance(append.ask(), Find)
+
+
 def test_r9_an_append_at_a_dropped_version_goes_on_where_the_latest_is() -> None:
     append, _ = appender()
     append.ask()

@@ -9,6 +9,7 @@ from paxoskv.limits import MAX_PAGE_BYTES, MAX_REMEMBERED_BYTES, MIB
 from paxoskv.paxos.acceptor import Acceptor, Register
 from paxoskv.paxos.appender import Appender
 from paxoskv.paxos.messages import (
+    FAST,
     NO_TOP,
     Accept,
     Ballot,
@@ -258,6 +259,27 @@ def test_r6_where_nothing_is_chosen_at_the_top_the_look_up_goes_on_below() -> No
     assert finder.receive(A, Found(0, KNOWN, 0)) is None
     assert finder.receive(B, Found(0, KNOWN, 0)) == Done(Latest(0, KNOWN))
     assert finder.attempts == 1, "what it began at version 1 still counts"
+
+
+def test_r7_what_is_left_of_one_version_is_never_proposed_at_another() -> None:
+    """While a put finishes version 5, others choose 5 and 6, drop 5, and begin 7."""
+    finder = Finder("foo", THREE, Ballots(ME), tops=Tops(THREE))
+    finder.ask()
+    left = Vote(Ballot(1, OTHER), Proposal(ProposalId(OTHER, 2), b"left at 5"))
+    assert finder.receive(A, Found(5, left, 5)) is None
+    assert isinstance(finder.receive(B, Found(NO_TOP, None, NO_TOP)), Pause)
+    prepare = finder.ask()
+    assert isinstance(prepare, Prepare)
+    assert prepare.instance == Instance("foo", 5)
+    assert finder.receive(C, Compacted(6, KNOWN, 7)) == Find("foo", 2**53)
+    append = Vote(FAST, Proposal(ProposalId(OTHER, 3), b"an append at 7"), append=True)
+    assert finder.receive(B, Found(6, KNOWN, 6)) is None
+    assert isinstance(finder.receive(C, Found(7, append, 7)), Pause)
+    prepare = finder.ask()
+    assert isinstance(prepare, Prepare)
+    assert prepare.instance == Instance("foo", 7)
+    assert finder.receive(A, Promise(None, 5)) is None
+    assert finder.receive(B, Promise(None, 6)) == Find("foo", 7), "nothing is proposed there"
 
 
 # --- what acceptors that keep the rules never say ---------------------------------------------

@@ -172,10 +172,13 @@ class Proposer:
         self._refused = False
         self._pausing = False
         self._votes: dict[AcceptorId, Vote] = {}  # the highest seen of each acceptor
-        # What became of the own proposal: at which ballots it may be under way, and which
-        # acceptors have said that they never voted for it at ballot 0, nor ever will.
+        # What became of the own proposal: at which ballots it may be under way; how many votes
+        # at ballot 0 let others propose it; and which acceptors have said that they never voted
+        # for it there, nor ever will.
         self._sent_fast = self._sent_classic = False
+        self._enough = 1
         self._never: set[AcceptorId] = set()
+        self._is_dropped = False  # whether an acceptor has said so
 
     @property
     def replied(self) -> AbstractSet[AcceptorId]:
@@ -191,9 +194,10 @@ class Proposer:
     def _dead(self) -> bool:
         """Whether the own proposal, sent at ballot 0 alone, can no longer be chosen.
 
-        There are not even the votes for it that would oblige others to propose it.
+        An append is proposed by others only where enough votes oblige them to (R4). What is
+        none may be proposed by whoever looks up the latest version and meets a single vote.
         """
-        return self._quorums.n - len(self._never) < self._quorums.obliging
+        return self._quorums.n - len(self._never) < self._enough
 
     def ask(self) -> Request:
         """Begin phase 2, if that is promised; or phase 1, at a new ballot above all seen."""
@@ -251,6 +255,8 @@ class Proposer:
         if chosen is not None:
             self.commit = Commit(self.instance, chosen.id, None)
             return self._decide(chosen)
+        if self._is_dropped:
+            return None  # after the pause it looks for later versions
         if self._phase is _Phase.PREPARING and len(self._promises) >= quorum:
             return self._choose()
         if len(self._replied) < quorum:
@@ -328,7 +334,7 @@ class Proposer:
             self._never.add(acceptor)
         if self._tops is None or self.maybe is None:
             return self._decide(reply)
-        self._pausing = self.overtaken = True
+        self._pausing = self.overtaken = self._is_dropped = True
         return Pause(1.0, 2.0)  # others may still say that they never voted for ours
 
     def _begin_phase_2(self, proposal: Proposal) -> Accept:
@@ -338,6 +344,8 @@ class Proposer:
         self.overtaken = False
         self._enter(_Phase.ACCEPTING)
         append = self._ballot == FAST and not self._allowed
+        if append:
+            self._enough = self._quorums.obliging
         self._accept = Accept(self.instance, self._ballot, proposal, append)
         self._vote = Vote(self._ballot, proposal)
         return self._accept

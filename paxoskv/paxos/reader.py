@@ -205,7 +205,7 @@ class Finder(_Looking[Found]):
         """Ask a quorum afresh."""
         self._attempts = self.attempts
         self._seen = {}
-        self._finisher = None
+        self._finisher = self._leftover = None
         self._hesitating = False
         self._below = below
         return self.ask() if below > 0 else Done(None)

@@ -109,6 +109,16 @@ class Append:
             self._operation = Finder(KEY, quorums, self._ballots())
 
     @property
+    def own(self) -> Proposal | None:
+        """What it tries to write, or tried last."""
+        return self._own
+
+    @property
+    def maybe(self) -> Proposal | None:
+        """Its own proposal, if that may have been written, or may yet be."""
+        return self._operation.maybe if isinstance(self._operation, Appender) else None
+
+    @property
     def attempts(self) -> int:
         """How many ballots the operation has begun that it is at."""
         return self._operation.attempts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from paxoskv.paxos.messages import FAST, Accept, Instance, Proposal, ProposalId
+from paxoskv.paxos.messages import FAST, Accept, Ballot, Instance, Prepare, Proposal, ProposalId
 
 from .calls import KEY, Get, GetLatest, Put, PutNext, Set, Update
 from .world import Config
@@ -77,6 +77,9 @@ SMALL: Final[Mapping[str, Config]] = {
     "a fast put after an append that was left behind": Config(
         [Put(remembered=0)], fast=1, cast=[(0, "ABC")], sent=[_fast(200, append=True, ver=1)]
     ),
+    "a fast put and a fast set with a gap, two acceptors": Config(
+        [Put(remembered=0), Set(2)], acceptors=2, fast=1, cast=[(0, "AB")]
+    ),
 }
 """Explored in every run of the tests."""
 
@@ -116,6 +119,12 @@ LARGE: Final[Mapping[str, Config]] = {
     ),
     "a fast put and a set of the same version": Config(
         [Put(remembered=0), Set(1)], fast=1, cast=[(0, "AB")]
+    ),
+    "a put and a fast set that another stands in the way of": Config(
+        [Put(remembered=0), Set(2)],
+        fast=1,
+        cast=[(0, "AB")],
+        sent=[Prepare(Instance(KEY, 2), Ballot(1, bytes([200]) * 16))],
     ),
     "two fast puts": Config(_PUTS, fast=1, cast=[(0, "ABC")]),
     "two fast puts that stay fast": Config(_PUTS, fast=2, cast=[(0, "ABC")]),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from paxoskv.paxos.messages import Compacted, Reply, Request
+from paxoskv.paxos.messages import Compacted, Proposal, Reply, Request
 from paxoskv.paxos.operation import Done, Latest, Pause
+from paxoskv.paxos.proposer import Proposer
 from paxoskv.paxos.quorums import Quorums
 
-from .calls import Call, machine
+from .calls import Append, Call, machine
 from .frozen import copied, freeze, marked, renamed
 from .kept import Kept
 from .violation import Violation
@@ -47,10 +48,18 @@ class Move(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """What a call may do next: ask something else, or return (the numbers of the results)."""
+    """What a call may do next: ask something else, return, or give up and say what it did not do.
+
+    Attributes:
+        moves: what it may ask.
+        results: the numbers of what it may return.
+        denied: the proposals of its own of which it may say that they are not, and never will
+            be, written.
+    """
 
     moves: tuple[Move, ...]
     results: tuple[int, ...]
+    denied: frozenset[Proposal]
 
 
 class Hearing(NamedTuple):
@@ -141,11 +150,15 @@ class Machines:
     def _listen(self, number: int, told: tuple[int, ...]) -> Outcomes:
         moves: dict[Move, None] = {}
         results: dict[int, None] = {}
+        denied: set[Proposal] = set()
         start = Hearing(number, pausing=False, acceptors=0)
         seen = {start}
         waiting = [start]
         while waiting:
             here = waiting.pop()
+            live = self._states[here.machine]
+            if isinstance(live, Proposer | Append) and live.own and not live.maybe:
+                denied.add(live.own)
             for next_ in self.audible(here, told):
                 heard = self.hear(here, *next_)
                 if isinstance(heard, int):
@@ -156,7 +169,7 @@ class Machines:
                 elif heard not in seen:
                     seen.add(heard)
                     waiting.append(heard)
-        return Outcomes(tuple(moves), tuple(results))
+        return Outcomes(tuple(moves), tuple(results), frozenset(denied))
 
     def may(self, move: Move) -> bool:
         """Whether a call has not begun too many ballots by that."""

@@ -28,6 +28,29 @@ def known_before(call: Call, chosen: AbstractSet[tuple[int, Proposal]]) -> int:
             return 0
 
 
+def check_once(proposal: Proposal, chosen: AbstractSet[tuple[int, Proposal]]) -> None:
+    """Judge a choice: no two proposals of one call are chosen.
+
+    Raises:
+        Violation: they are.
+    """
+    call = proposal.id.proposer[0]
+    if call and sum(each.id.proposer[0] == call for _, each in chosen) > 1:
+        raise Violation(f"R7: what call {call - 1} wrote is chosen at two versions")
+
+
+def check_denied(
+    call: int, denied: AbstractSet[Proposal], chosen: AbstractSet[tuple[int, Proposal]]
+) -> None:
+    """Judge what a call says that gives up: that something is not written, and never will be.
+
+    Raises:
+        Violation: it is.
+    """
+    if any(proposal in denied for _, proposal in chosen):
+        raise Violation(f"R7: call {call} said that nothing was written, and it was")
+
+
 def check_result(
     call: int, what: Call, result: Any, before: int, chosen: Mapping[int, Proposal]
 ) -> None:

@@ -40,7 +40,7 @@ from .columns import NONE, Columns
 from .frozen import freeze
 from .kept import Kept
 from .machines import GONE, Machines, Move, Outcomes
-from .rules import check_result, known_before
+from .rules import check_denied, check_once, check_result, known_before
 from .violation import Violation
 
 
@@ -254,6 +254,7 @@ class World:
             raise Violation(
                 f"agreement: two proposals are chosen for version {accept.instance.ver}"
             )
+        check_once(accept.proposal, after)
         return self._choice(after)
 
     def _believed(self, chosen: int, acceptor: int, name: str) -> None:
@@ -292,8 +293,11 @@ class World:
         for call, new in enumerate(self._new):
             if state[call] == GONE or state[call] == new:
                 continue
-            for result in self.outcomes(state, call).results:
+            outcomes = self.outcomes(state, call)
+            for result in outcomes.results:
                 self.judge(call, result, state[calls + call], state[2 * calls + 1])
+            if outcomes.denied:
+                check_denied(call, outcomes.denied, self.choices[state[2 * calls + 1]])
             if hash((state[call], acceptors)) not in self._alive:
                 self.leave_alone(state[call], self.asking(state, call), acceptors)
 
