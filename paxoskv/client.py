@@ -18,7 +18,7 @@ import trio
 from .cluster import Cluster
 from .errors import PaxosKVError, TooLarge, Unavailable
 from .identity import Address, Ids
-from .limits import COMMIT_PATIENCE, LINE_PATIENCE, MAX_VERSION
+from .limits import COMMIT_PATIENCE, CONTENDED, LINE_PATIENCE, MAX_VERSION, TURN_TIME
 from .link import Batch, Link
 from .paxos.appender import Appender
 from .paxos.messages import (
@@ -38,7 +38,7 @@ from .paxos.preparer import Preparer
 from .paxos.proposer import Ballots, Decision, Proposer, Tops
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
-from .remembered import Begun, Contended, Remembered, Unfinished
+from .remembered import Begun, Lately, Remembered, Unfinished
 from .rounds import Job, Rounds
 from .tasks import background_nursery, unwrapped
 from .values import to_entry
@@ -177,7 +177,8 @@ class Client:
         self._remembered = Remembered()
         self._unfinished = Unfinished()
         self._writers = Writers()
-        self._contended = Contended()
+        self._contended = Lately(CONTENDED)  # keys that others have been seen to write
+        self._turns = Lately(TURN_TIME)  # keys of which a call had the turn, and no use for it
         self._creating = False  # whether the key of which it knew nothing last was a new one
         self._nursery = nursery
         self._calls: dict[_Call, None] = {}  # the oldest, whose time is up first, come first
@@ -208,6 +209,7 @@ class Client:
             waits = await self._wait_in_line(call, instance.key)
             known = self._remembered.get(instance.key)
             if known is not None and known.ver == instance.ver:
+                self._keep_turn(instance.key, waits)
                 await trio.lowlevel.checkpoint()  # who asks again and again lets others go on
                 return known.proposal
             fast = isinstance(own, bytes) and self._may_begin_fast()
@@ -219,7 +221,11 @@ class Client:
             writer.writes(instance.ver)
             decision = await self._perform(call, proposer)
             self._unfinished.remove(instance)
-            self._learn_of_others(proposer, waits)
+            taken = not isinstance(decision, Proposal) or _is_of_another(decision, own)
+            # Of a version that was there before, it says nothing that others have written it.
+            was_next = known is None or known.ver < instance.ver
+            self._learn_of_others(proposer, waits, beaten=taken and was_next)
+            self._keep_turn(instance.key, waits and taken)
         assert decision is not None, "whoever proposes something ends with something"
         if isinstance(decision, Proposal):
             self._remembered.learn(instance.key, Latest(instance.ver, decision))
@@ -334,6 +340,7 @@ class Client:
                     value = Nothing.NOTHING
                 if isinstance(value, Nothing):
                     if looked_up:
+                        self._keep_turn(key, waits)
                         return None
                     # That may be due to a version that is out of date by now.
                     latest = await self._find(call, key)
@@ -357,7 +364,8 @@ class Client:
                     )
                 latest = self._seen(key, found)
                 looked_up = False
-                self._learn_of_others(appender, waits)
+                beaten = latest is not None and _is_of_another(latest.proposal, own)
+                self._learn_of_others(appender, waits, beaten)
                 if latest is not None and latest.proposal.id == own.id:
                     return latest
                 self._creating = self._creating and not bets
@@ -455,6 +463,8 @@ class Client:
         """
         if not self._courtesy or not self._contended.has(key):
             return False
+        if self._turns.forget(key):
+            return True
         link = self._link_in_line(key)
         if link is None:
             return True
@@ -477,6 +487,15 @@ class Client:
                 self.rounds.commits.take(Instance(key, before.ver))  # others have told it
         return True
 
+    def _keep_turn(self, key: str, unused: bool) -> None:
+        """A call waited in line, and has written nothing: its turn is for the next one.
+
+        Else who reads and then writes would be told each time, once the turn had come, that
+        meanwhile another has written.
+        """
+        if unused:
+            self._turns.note(key)
+
     def _link_in_line(self, key: str) -> Link | None:
         """The link to the acceptor where those who write a key wait in line.
 
@@ -488,10 +507,14 @@ class Client:
         there = (link for link in links[named:] + links[:named] if link.prompt(LINE_PATIENCE))
         return next(there, None)
 
-    def _learn_of_others(self, write: Proposer | Appender, waits: bool) -> None:
-        """Take note that others write a key; and let those go on who wait in line for it."""
+    def _learn_of_others(self, write: Proposer | Appender, waits: bool, beaten: bool) -> None:
+        """Take note that others write a key; and let those go on who wait in line for it.
+
+        Who only counted the attempts that it lost could be beaten for ever, one version after
+        the other: where refusals show at once what is chosen, none is lost.
+        """
         key = write.instance.key
-        met_others = write.lost > 0 or write.crowded
+        met_others = write.lost > 0 or write.crowded or beaten
         if met_others:
             self._contended.note(key)
         if (met_others or waits) and (link := self._link_in_line(key)) is not None:
@@ -560,6 +583,11 @@ class Client:
         if self._refusal is not None:
             for call in self._calls:
                 call.stop(_copy(self._refusal))
+
+
+def _is_of_another(proposal: Proposal, own: Proposal) -> bool:
+    """Whether it is of another client; those of calls that go on with each other share the id."""
+    return proposal.id.proposer != own.id.proposer
 
 
 def _closed() -> trio.ClosedResourceError:

@@ -123,8 +123,8 @@ COMMIT_PATIENCE: Final = 0.25
 CONTENDED: Final = 1.0
 """How long after it met another writer of a key a client waits in line before it writes it."""
 
-MAX_CONTENDED_KEYS: Final = 1024
-"""Keys of which a client remembers that it met another writer."""
+MAX_NOTED_KEYS: Final = 1024
+"""Keys of which a client remembers that it met another writer, or that it has the turn."""
 
 LINE_PATIENCE: Final = 0.5
 """How long it waits in line, before it goes on without."""

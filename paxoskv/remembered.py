@@ -1,4 +1,4 @@
-"""What a client remembers of keys: the latest versions, what it has begun, and other writers.
+"""What a client remembers of keys: the latest versions, what it has begun, and who else writes.
 
 A chosen version never changes, so what is remembered is never wrong, only out of date:
 a put begins from it, and finds out by what the acceptors answer.
@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import trio
 
-from .limits import CONTENDED, MAX_CONTENDED_KEYS, MAX_REMEMBERED_BYTES, MAX_UNFINISHED
+from .limits import MAX_NOTED_KEYS, MAX_REMEMBERED_BYTES, MAX_UNFINISHED
 from .paxos.messages import Ballot, Instance
 from .paxos.operation import Latest
 from .paxos.proposer import Ballots
@@ -93,23 +93,34 @@ class Unfinished:
         self._begun.pop(instance, None)
 
 
-class Contended:
-    """The keys that others have been seen to write, not long ago; a bounded number of them."""
+class Lately:
+    """Keys of which something was noted not long ago; a bounded number of them.
 
-    __slots__ = ("_until",)
+    Args:
+        seconds: for how long it counts.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_seconds", "_until")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._until: OrderedDict[str, float] = OrderedDict()
 
     def note(self, key: str) -> None:
-        """Another writer was met."""
-        self._until[key] = trio.current_time() + CONTENDED
+        """It is so from now on."""
+        self._until[key] = trio.current_time() + self._seconds
         self._until.move_to_end(key)
-        if len(self._until) > MAX_CONTENDED_KEYS:
+        if len(self._until) > MAX_NOTED_KEYS:
             self._until.popitem(last=False)
 
+    def forget(self, key: str) -> bool:
+        """It is so no longer; whether it was until now."""
+        was = self.has(key)
+        self._until.pop(key, None)
+        return was
+
     def has(self, key: str) -> bool:
-        """Whether another writer was met lately."""
+        """Whether it was noted lately."""
         until = self._until.get(key)
         if until is None:
             return False

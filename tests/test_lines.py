@@ -14,13 +14,13 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import KV, Entry, open_kv, open_local_cluster, server, wire
-from paxoskv.errors import StoreError, Unavailable
+from paxoskv.errors import StoreError, Unavailable, VersionTaken
 from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import (
     CONTENDED,
-    MAX_CONTENDED_KEYS,
     MAX_IN_LINE,
     MAX_LINES,
+    MAX_NOTED_KEYS,
     MAX_TURNS_AWAITED,
     TURN_TIME,
 )
@@ -43,7 +43,7 @@ from paxoskv.paxos.messages import (
     Voted,
     answers,
 )
-from paxoskv.remembered import Contended
+from paxoskv.remembered import Lately
 from paxoskv.server import Host
 from paxoskv.storage.memory import MemoryStore
 
@@ -191,13 +191,13 @@ async def test_lines_that_nobody_is_in_make_room(autojump_clock: MockClock) -> N
 
 
 async def test_contended_keys_are_remembered_for_a_while(autojump_clock: MockClock) -> None:
-    contended = Contended()
+    contended = Lately(CONTENDED)
     contended.note("foo")
     assert contended.has("foo")
     assert not contended.has("bar")
     await trio.sleep(CONTENDED)
     assert not contended.has("foo")
-    for number in range(MAX_CONTENDED_KEYS + 1):
+    for number in range(MAX_NOTED_KEYS + 1):
         contended.note(str(number))
     assert not contended.has("0")
     assert contended.has("1")
@@ -269,6 +269,44 @@ async def test_two_clients_of_many_tasks_share_a_key(away: int) -> None:
                 for number in range(2):
                     nursery.start_soon(work, number)
     assert min(won) > 100
+
+
+@pytest.mark.parametrize("write", ["put", "set"])
+@pytest.mark.parametrize(
+    ("n", "fast"),
+    [
+        (1, [True, True]),
+        (2, [True, True]),
+        (3, [True, False]),
+        (3, [True, True, True, True]),
+        (4, [True, True]),
+    ],
+)
+async def test_no_client_is_beaten_for_ever(n: int, fast: list[bool], write: str) -> None:
+    """Also where the first refusals show at once what is chosen, so that nobody seems to duel;
+    and where each reads before it writes, so that what it has read may be old by its turn."""
+    won = [0 for _ in fast]
+    async with open_local_cluster(n) as cluster:
+
+        async def once(kv: KV, number: int) -> None:
+            if write == "put":
+                await kv.put("foo", number)
+            else:
+                latest = await kv.latest("foo")
+                await kv.set("foo", 0 if latest is None else latest.ver + 1, number)
+            won[number] += 1
+
+        async def work(number: int) -> None:
+            async with open_kv(cluster.addresses, fast=fast[number]) as kv:
+                while sum(won) < 400:
+                    with suppress(VersionTaken):
+                        await once(kv, number)
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for number in range(len(fast)):
+                    nursery.start_soon(work, number)
+    assert min(won) > 200 / len(fast)
 
 
 async def test_who_waits_in_line_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
