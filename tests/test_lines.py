@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from zlib import crc32
 
 import pytest
@@ -286,26 +286,30 @@ async def test_no_client_is_beaten_for_ever(n: int, fast: list[bool], write: str
     """Also where the first refusals show at once what is chosen, so that nobody seems to duel;
     and where each reads before it writes, so that what it has read may be old by its turn."""
     won = [0 for _ in fast]
-    async with open_local_cluster(n) as cluster:
 
-        async def once(kv: KV, number: int) -> None:
-            if write == "put":
-                await kv.put("foo", number)
-            else:
-                latest = await kv.latest("foo")
-                await kv.set("foo", 0 if latest is None else latest.ver + 1, number)
-            won[number] += 1
+    async def once(kv: KV, number: int) -> None:
+        if write == "put":
+            await kv.put("foo", number)
+        else:
+            latest = await kv.latest("foo")
+            await kv.set("foo", 0 if latest is None else latest.ver + 1, number)
+        won[number] += 1
 
-        async def work(number: int) -> None:
-            async with open_kv(cluster.addresses, fast=fast[number]) as kv:
-                while sum(won) < 400:
-                    with suppress(VersionTaken):
-                        await once(kv, number)
+    async def work(kv: KV, number: int) -> None:
+        while sum(won) < 400:
+            with suppress(VersionTaken):
+                await once(kv, number)
 
+    async with open_local_cluster(n) as cluster, AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(open_kv(cluster.addresses, fast=each)) for each in fast
+        ]
+        for kv in clients:
+            await kv.get("foo")  # so that all begin together
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
-                for number in range(len(fast)):
-                    nursery.start_soon(work, number)
+                for number, kv in enumerate(clients):
+                    nursery.start_soon(work, kv, number)
     assert min(won) > 200 / len(fast)
 
 
