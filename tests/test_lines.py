@@ -304,8 +304,6 @@ async def test_no_client_is_beaten_for_ever(n: int, fast: list[bool], write: str
         clients = [
             await stack.enter_async_context(open_kv(cluster.addresses, fast=each)) for each in fast
         ]
-        for kv in clients:
-            await kv.get("foo")  # so that all begin together
         with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 for number, kv in enumerate(clients):
