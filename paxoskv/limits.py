@@ -194,8 +194,9 @@ TURN_TIME: Final = 0.05
 MAX_IN_LINE: Final = 256
 """Clients that wait in one line; for more it makes no sense to wait."""
 
-MAX_TURNS_AWAITED: Final = 64
-"""Turns that one connection waits for at a time; asked for more, it is answered at once."""
+MAX_TURNS_AWAITED: Final = MAX_UNANSWERED_FRAMES // 2
+"""Turns that one connection waits for at a time; asked for more, it is answered at once. By
+itself it puts no link behind."""
 
 MAX_LINES: Final = 1024
 """Keys for which an acceptor keeps a line."""

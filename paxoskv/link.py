@@ -33,7 +33,7 @@ from .limits import (
     SILENCE_TIMEOUT,
     SLOWEST_LINK,
 )
-from .paxos.messages import AcceptorId, Reply, Request, answers
+from .paxos.messages import AcceptorId, Reply, Request, Turn, answers
 from .stream import Stream, connect
 from .wire import (
     FrameBuffer,
@@ -96,9 +96,13 @@ class Exchange:
         deliver: takes the replies; None: there will be none.
         ended: is told of its end.
         again: whether another connection may have carried it already.
+
+    Attributes:
+        waits: whether it asks for a turn, so that it may take a while until it is answered, and
+            that says nothing of the acceptor.
     """
 
-    __slots__ = ("_again", "_asked", "_missing", "count", "first", "sent", "size")
+    __slots__ = ("_again", "_asked", "_missing", "count", "first", "sent", "size", "waits")
 
     def __init__(
         self, batch: Batch, deliver: Deliver | None, ended: Ended | None, again: bool
@@ -108,6 +112,7 @@ class Exchange:
         self.count = 0 if deliver is None else len(batch.requests)  # of the replies to come
         self._missing = set(range(self.count))
         self.size = len(batch.encoded)
+        self.waits = isinstance(batch.requests[0], Turn)
         self.first = -1  # its first request id, once it is being sent
         self.sent = math.inf  # when that was
 
@@ -238,9 +243,17 @@ class Link:
 
     def prompt(self, within: float) -> bool:
         """Whether the acceptor is there, and owes no answer for longer than so many seconds."""
-        if not self.up or not self._unanswered:
+        owed = self._longest_owed() if self.up else None
+        if owed is None:
             return self.up and not self._rest  # or it does not take what it is told
-        return trio.current_time() - self._unanswered[0].sent <= within
+        return trio.current_time() - owed.sent <= within
+
+    def _longest_owed(self) -> Exchange | None:
+        """What the acceptor owes an answer to for the longest, turns apart."""
+        for exchange in self._unanswered:
+            if not exchange.waits:
+                return exchange
+        return None
 
     def explain(self) -> str:
         """Why this acceptor has not answered, for people."""
@@ -457,10 +470,11 @@ class Link:
         while True:
             now = trio.current_time()
             due = now + SILENCE_TIMEOUT  # at the earliest, for what is asked from now on
-            if self._unanswered:
-                owed = self._told + sum(exchange.size for exchange in self._unanswered)
-                patience = SILENCE_TIMEOUT + owed / SLOWEST_LINK
-                due = max(self._last_heard, self._unanswered[0].sent) + patience
+            owed = self._longest_owed()
+            if owed is not None:
+                size = self._told + sum(exchange.size for exchange in self._unanswered)
+                patience = SILENCE_TIMEOUT + size / SLOWEST_LINK
+                due = max(self._last_heard, owed.sent) + patience
                 if due <= now:
                     self._silence = f"owed an answer, and was silent for {patience:.1f} s"
                     connection.cancel()

@@ -16,7 +16,7 @@ from paxoskv import KV, Entry, link, open_kv, wire
 from paxoskv.errors import ProtocolError
 from paxoskv.identity import Address, Identity, new_cluster
 from paxoskv.limits import MAX_BATCH_BYTES, MAX_UNANSWERED_BYTES, MAX_UNANSWERED_FRAMES
-from paxoskv.link import Link
+from paxoskv.link import Batch, Link
 from paxoskv.paxos.messages import (
     FAST,
     NO_TOP,
@@ -30,6 +30,7 @@ from paxoskv.paxos.messages import (
     Read,
     Reply,
     Report,
+    Turn,
     Vote,
     Voted,
 )
@@ -250,6 +251,22 @@ async def test_a_link_that_owes_nothing_may_be_silent(monkeypatch: pytest.Monkey
         await trio.sleep(0.3)
         assert bad_link(kv).up
         assert connections == 1
+
+
+async def test_who_waits_for_a_turn_is_owed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines may be long. For all else the acceptor still counts as prompt."""
+    monkeypatch.setattr(link, "SILENCE_TIMEOUT", 0.05)
+    async with (
+        cluster_with(reads_and_never_answers) as addresses,
+        open_kv(addresses) as kv,
+        trio.open_nursery() as nursery,
+    ):
+        await eventually(lambda: bool(kv._client._cluster.links) and bad_link(kv).up)
+        nursery.start_soon(bad_link(kv).ask, Batch([Turn("foo")]), lambda *_: None)
+        await trio.sleep(0.3)
+        assert bad_link(kv).up
+        assert bad_link(kv).prompt(0.01)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_link_that_falls_silent_in_the_middle_is_reopened(

@@ -1510,6 +1510,15 @@ BREAKS: Final = (
         BYHAND,
     ),
     Break(
+        "a-long-line-makes-an-acceptor-late",
+        "R12",
+        "While a client waits in line at an acceptor, it takes that for silent.",
+        "link.py",
+        "            if not exchange.waits:\n",
+        "            if True:\n",
+        "tests/test_link.py",
+    ),
+    Break(
         "who-is-beaten-at-once-does-not-notice",
         "fast",
         "A client whose first refusals show what is chosen never waits in line, and starves.",
