@@ -18,7 +18,8 @@ async def background_nursery() -> AsyncIterator[trio.Nursery]:
     An error of the block leaves it as it is, and so does an error of a task: a group
     comes out only where there really were several errors.
     """
-    errors: list[BaseException] = []
+    block: BaseException | None = None
+    failed: list[BaseException] = []
     # Not handed over by nursery.start(): a task that shields itself would never notice that
     # its start was cancelled.
     opened: list[trio.Nursery] = []
@@ -38,22 +39,23 @@ async def background_nursery() -> AsyncIterator[trio.Nursery]:
             try:
                 await ready.wait()
                 yield opened[0]
-            except BaseException as error:
-                if any(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
-                    raise  # the scope that it belongs to may be the nursery's
-                errors.append(error)  # it is raised below, when the tasks have ended
+            except BaseException as error:  # noqa: BLE001 - raised below, when the tasks have ended
+                block = error
             finally:
                 lifetime.cancel()
-    except BaseExceptionGroup as group:
-        inner = list(leaves(group))
-        errors += [leaf for leaf in inner if not isinstance(leaf, trio.Cancelled)]
-        if not errors:
-            errors = inner[:1]
+    except (BaseExceptionGroup, trio.Cancelled) as group:
+        failed = [leaf for leaf in leaves(group) if not isinstance(leaf, trio.Cancelled)]
+        if block is None and not failed:
+            block = next(leaves(group))  # it was cancelled while the tasks ended
     # Outside of the handler, so that the group does not become the context of its member.
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise BaseExceptionGroup("errors of a block and of the tasks behind it", errors)
+    if failed and block is not None:
+        # A task that fails cancels the block, which is no error of the block's own.
+        failed[:0] = [leaf for leaf in leaves(block) if not isinstance(leaf, trio.Cancelled)]
+    if len(failed) > 1:
+        raise BaseExceptionGroup("errors of a block and of the tasks behind it", failed)
+    only = failed[0] if failed else block
+    if only is not None:
+        raise only
 
 
 @contextmanager

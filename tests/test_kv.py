@@ -500,6 +500,37 @@ async def test_wrong_arguments_raise_before_anything_is_sent(
         assert kv._client.rounds.count == 0
 
 
+async def test_what_a_block_raises_when_it_is_cancelled_leaves_open_kv_as_it_is() -> None:
+    """As everywhere in trio: the scope takes its cancellation, and what else there is goes on."""
+    mine = ExceptionGroup("mine", [LookupError(), KeyError()])
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise mine
+
+    async def cancelled(addresses: list[str]) -> None:
+        async with open_kv(addresses) as kv, trio.open_nursery() as nursery:
+            await kv.get("foo")
+            nursery.start_soon(fail)
+            await trio.lowlevel.checkpoint()
+            scope.cancel()
+            await trio.sleep_forever()
+
+    async with open_local_cluster() as cluster:
+        with pytest.raises(ExceptionGroup) as caught, trio.CancelScope() as scope:
+            await cancelled(cluster.addresses)
+        assert scope.cancelled_caught
+        (still_mine,) = caught.value.exceptions
+        assert isinstance(still_mine, ExceptionGroup)
+        assert (still_mine.message, still_mine.exceptions) == ("mine", mine.exceptions)
+        with pytest.raises(ExceptionGroup) as caught:
+            async with open_kv(cluster.addresses):
+                raise mine
+        assert caught.value is mine
+
+
 async def test_what_updates_must_be_a_function() -> None:
     async with open_kv(["127.0.0.1:1"]) as kv:
         with trio.fail_after(2), pytest.raises(TypeError, match="not int"):
