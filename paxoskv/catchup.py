@@ -38,7 +38,7 @@ logger: Final = logging.getLogger(__name__)
 
 
 async def catch_up(host: Host, rng: Random | None = None) -> None:
-    """Learn what this acceptor missed, until cancelled; at once if it is alone.
+    """Learn what this acceptor missed, until cancelled; return at once if it has no peers.
 
     An acceptor that cannot reach the others just tries again later.
 

@@ -16,7 +16,7 @@ from zlib import crc32
 import trio
 
 from .cluster import Cluster
-from .errors import PaxosKVError, TooLarge, Unavailable
+from .errors import SETTLE, PaxosKVError, TooLarge, Unavailable
 from .identity import Address, Ids
 from .limits import COMMIT_PATIENCE, CONTENDED, LINE_PATIENCE, MAX_VERSION, TURN_TIME
 from .link import Batch, Link
@@ -358,7 +358,7 @@ class Client:
                 if isinstance(found, Doubtful):
                     raise Unavailable(
                         f"{call.what}: later versions came about while version {instance.ver} was "
-                        "being written; it may have been written all the same",
+                        f"being written; it may have been written all the same{SETTLE}",
                         to_entry(instance, own),
                         own,
                     )
@@ -446,7 +446,7 @@ class Client:
             self.attempts += operation.attempts
 
     def _ballots(self) -> Ballots:
-        """The ballots and proposal ids of one operation.
+        """The ballots and proposal ids of a client that begins at an instance.
 
         A random id for each, so that among ballots of the same number no client is the one
         that always loses.
@@ -573,7 +573,7 @@ class Client:
             text += "other proposers kept overtaking it"
         if not isinstance(operation, Proposer | Appender) or operation.maybe is None:
             return Unavailable(text)
-        text += "; it may have been written all the same"
+        text += f"; it may have been written all the same{SETTLE}"
         maybe = operation.maybe
         return Unavailable(text, to_entry(operation.instance, maybe), maybe)
 

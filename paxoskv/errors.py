@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .entry import Entry
@@ -44,10 +44,16 @@ class Compacted(PaxosKVError):  # noqa: N818 - the contract's name
         return f"dropped; the latest version known of {self.latest.key!r} is {self.latest.ver}"
 
 
-class Unavailable(PaxosKVError):  # noqa: N818 - the contract's name
-    """No quorum of acceptors brought the call to an end within its time.
+SETTLE: Final = ": settle(error) tells"
+"""How the message of an :class:`Unavailable` ends that may have written something."""
 
-    The message names the acceptors that did not answer, and why.
+
+class Unavailable(PaxosKVError):  # noqa: N818 - the contract's name
+    """The call did not come to an end within its time, or cannot tell how it ended.
+
+    The message names the acceptors that did not answer, and why, or what else it waited for. At
+    once, it comes of a put, an update or a delete that others overtook before it was known
+    whether its own proposal was written (rule R7).
 
     Attributes:
         maybe: the entry that the call may have written all the same, now or later, or
@@ -65,15 +71,15 @@ class Unavailable(PaxosKVError):  # noqa: N818 - the contract's name
 
     def __str__(self) -> str:
         message: str = self.args[0]
-        return message if self.maybe is None else f"{message}: settle(error) tells"
+        return message
 
 
 class TooLarge(PaxosKVError):  # noqa: N818 - the contract's name
-    """A key or a value is larger than the limit that the message names."""
+    """A key or a value is over its limit, or no version is left; the message says which."""
 
 
 class ProtocolError(PaxosKVError):
-    """Bytes that are no message of this protocol version."""
+    """What an acceptor, or a client, says is no message, or breaks the rules of the protocol."""
 
 
 class WrongCluster(PaxosKVError):  # noqa: N818 - the contract's name

@@ -34,7 +34,8 @@ def open_kv(
 
     It does not wait for the network: a call does, up to its timeout, until a quorum of
     acceptors is there. At the end of the block, calls that still wait raise
-    ``trio.ClosedResourceError``.
+    ``trio.ClosedResourceError``, and the acceptors are told what they may not know to be chosen,
+    which takes ``COMMIT_PATIENCE`` at most.
 
     Args:
         addresses: ``HOST:PORT`` of one or more acceptors of the cluster; the others are
@@ -86,7 +87,8 @@ class KV:
     - :class:`WrongCluster`, :class:`ProtocolError`: those who answer are not acceptors of
       one cluster, or speak another version of the protocol, or what they say cannot be.
     - ``TypeError``, ``ValueError``, :class:`TooLarge`: an argument cannot be used, and
-      nothing was sent.
+      nothing was sent; of a put, an update and a delete :class:`TooLarge` also says that no
+      version is left, and nothing was written.
     - ``trio.ClosedResourceError``: the client is closed.
     """
 
@@ -245,6 +247,7 @@ class KV:
             Whether that very proposal was chosen: not merely an equal value of another.
 
         Raises:
+            TypeError: it is no :class:`Unavailable`.
             Compacted: the version was dropped, and nobody can tell any more.
         """
         if not isinstance(error, Unavailable):
@@ -281,6 +284,9 @@ class KV:
 
         Returns:
             An asynchronous iterator; keys whose latest version is a tombstone are left out.
+
+        Raises:
+            TypeError, ValueError, TooLarge: an argument cannot be used; at once.
         """
         check_prefix(prefix, "prefix")
         check_prefix("" if after is None else after, "key to begin after")

@@ -1,7 +1,8 @@
 """Every limit of paxoskv, named once (rule R12).
 
-A number that bounds a queue, a frame, a retry or a wait stands here and nowhere
-else. Sizes are in bytes and times in seconds, unless a comment says otherwise.
+A number that bounds a queue, a frame, a retry or a wait, and is of interest outside of its module,
+stands here and nowhere else. Sizes are in bytes and times in seconds, unless a comment says
+otherwise.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ MAX_VERSION: Final = 2**53 - 1
 # --- The algorithm ---------------------------------------------------------------
 
 MAX_BALLOT: Final = 2**53 - 1
-"""The highest ballot number, and the highest count of a proposal id."""
+"""The highest ballot number, and the highest serial of a proposal id."""
 
 MAX_ACCEPTORS: Final = 15
 """The largest cluster. Each write talks to all of them; five are plenty."""

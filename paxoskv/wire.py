@@ -185,7 +185,7 @@ def size_of(message: Request | Reply) -> int:
             return _FIXED_BYTES
 
 
-_FIXED_BYTES: Final = 128  # heads, numbers and ids; a refusal has the most of them
+_FIXED_BYTES: Final = 128  # heads, numbers and ids; an Accept has the most of them
 
 
 def _size(key: str, sight: Sight | None) -> int:

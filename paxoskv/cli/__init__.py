@@ -17,7 +17,7 @@ from typing import TextIO
 import click
 
 from .._version import COMPILED, __version__
-from ..errors import Compacted, PaxosKVError, Unavailable, VersionTaken
+from ..errors import SETTLE, Compacted, PaxosKVError, Unavailable, VersionTaken
 from .acceptor import init, serve
 from .client import delete, get, history, propose, put, scan, set_, status
 from .demo import demo
@@ -79,8 +79,8 @@ def _run() -> int:
     except click.Abort:
         return EXIT_INTERRUPTED
     except Unavailable as error:
-        look = "; look with `paxoskv get` before you write it again" if error.maybe else ""
-        return _fail(error.args[0] + look, EXIT_UNAVAILABLE)
+        look = ": look with `paxoskv get` before you write it again"
+        return _fail(str(error).replace(SETTLE, look), EXIT_UNAVAILABLE)
     except PaxosKVError as error:
         return _fail(str(error), _exit_code(error))
     except (BrokenPipeError, SystemExit):

@@ -50,8 +50,8 @@ class Doubtful(NamedTuple):
 class Operation(Protocol[ResultT]):
     """An operation as a machine: messages in, messages out.
 
-    All three may raise :class:`~paxoskv.errors.ProtocolError` when the acceptors said what
-    acceptors that keep the rules never say; it ends this operation alone.
+    ``ask`` and ``receive`` may raise :class:`~paxoskv.errors.ProtocolError` when the acceptors
+    said what acceptors that keep the rules never say; it ends this operation alone.
     """
 
     @property

@@ -1,7 +1,7 @@
 """The proposer: drives one instance through both phases until something is chosen.
 
 Rules R4 and R5. The textbook algorithm (Lamport, *Paxos Made Simple*, section 2.2)
-with two additions. Every reply shows what its acceptor voted for, so a proposer that
+with two additions. Every refusal shows what its acceptor voted for, so a proposer that
 loses a duel often sees from the refusals alone what has been chosen, and is done. And it
 may begin with an Accept at ballot 0, which belongs to nobody and is promised from the
 start (Lamport, *Fast Paxos*, 2006, section 3.3): where a fast quorum votes for it, one
@@ -47,11 +47,12 @@ Decision: TypeAlias = Proposal | Compacted | None
 
 
 class Ballots:
-    """Makes the ballots and proposal ids of one operation, which nobody else makes (R5).
+    """Makes the ballots and proposal ids of one client at one instance, as nobody else does (R5).
 
-    Its proposer id is unique to the operation, so two tasks of one client, or a cancelled
-    call and the next, cannot share a ballot, and a high ballot that one instance was pushed
-    to is of no consequence to others.
+    Its proposer id is unique. Operations that follow each other at the instance may share it, for
+    no ballot and no serial comes twice; and a preparer may be given a ballot while another
+    operation proposes at the version before. A high ballot that one instance was pushed to is of
+    no consequence to others.
     """
 
     __slots__ = ("_n", "_proposer", "_serial")
