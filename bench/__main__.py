@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import trio
@@ -21,12 +22,18 @@ from .systems.paxoskv import PaxosKV
 from .systems.pysyncobj import PySyncObj
 from .workloads import QUICK, WORKLOADS, Record, Scale
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 DOCS = Path(__file__).parents[1] / "docs" / "pictures"
 """Where the README's pictures are."""
 
 
 KEYS = (1_000, 10_000, 100_000, 1_000_000)
 """Numbers of keys on the way to the most."""
+
+
+LONG = ("growth", "recovery")
+"""The workloads that `quick` leaves out."""
 
 
 def systems() -> list[System]:
@@ -94,12 +101,13 @@ def _run(scale: Scale, only: tuple[str, ...]) -> None:
         click.echo(f"picture: {file}", err=True)
 
 
-_only = click.option(
-    "--only",
-    multiple=True,
-    type=click.Choice(list(WORKLOADS)),
-    help="Only this workload; may be given several times.",
-)
+def _only(names: Iterable[str]) -> Callable[[Command], Command]:
+    return click.option(
+        "--only",
+        multiple=True,
+        type=click.Choice(list(names)),
+        help="Only this workload; may be given several times.",
+    )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,14 +116,14 @@ def main() -> None:
 
 
 @main.command()
-@_only
+@_only(name for name in WORKLOADS if name not in LONG)
 def quick(only: tuple[str, ...]) -> None:
     """All but growth and recovery, briefly: in two minutes."""
     _run(QUICK, only)
 
 
 @main.command()
-@_only
+@_only(WORKLOADS)
 @click.option(
     "--most-keys",
     type=click.IntRange(1_000),
@@ -133,11 +141,17 @@ def full(only: tuple[str, ...], most_keys: int) -> None:
 @click.option("--result", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--pictures", "directory", type=click.Path(path_type=Path), default=DOCS)
 def readme(result: Path | None, directory: Path) -> None:
-    """The README's table, and its two pictures, from the newest RESULT."""
+    """The README's table, and its two pictures, from the newest RESULT of all workloads."""
     result = result or report.newest()
     if result is None:
         raise click.ClickException("there is no result yet: python -m bench full")
     machine, records = report.load(result)
+    lacking = {*WORKLOADS} - {*LONG} - {record["workload"] for record in records}
+    if lacking:
+        raise click.ClickException(
+            f"{result} has no {', '.join(sorted(lacking))}; give a --result that has, or measure "
+            "it all: python -m bench full"
+        )
     click.echo(report.summary(machine, records))
     for file in pictures.draw(records, directory, ("duel", "throughput")):
         click.echo(f"picture: {file}", err=True)

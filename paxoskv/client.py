@@ -328,6 +328,7 @@ class Client:
             latest = self._remembered.get(key)
             bets = latest is None and blind and fast and self._creating
             looked_up = latest is None and not bets
+            was_beaten = False
             if looked_up:
                 latest = await self._find(call, key)
                 self._creating = latest is None
@@ -365,7 +366,9 @@ class Client:
                 latest = self._seen(key, found)
                 looked_up = False
                 beaten = latest is not None and _is_of_another(latest.proposal, own)
-                self._learn_of_others(appender, waits, beaten)
+                # Once may be because what it remembered was out of date, or it bet amiss.
+                self._learn_of_others(appender, waits, beaten=beaten and was_beaten)
+                was_beaten = beaten
                 if latest is not None and latest.proposal.id == own.id:
                     return latest
                 self._creating = self._creating and not bets

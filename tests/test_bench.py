@@ -151,7 +151,10 @@ def test_pictures_and_readme(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("wrong", [["slow"], ["quick", "--only", "nothing"], ["readme", "x"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [["slow"], ["quick", "--only", "nothing"], ["quick", "--only", "growth"], ["readme", "x"]],
+)
 def test_wrong_usage(wrong: list[str]) -> None:
     done = bench(*wrong)
     assert done.exit_code == 2
