@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from paxoskv import StoreError, Unavailable, catchup, server
 from paxoskv.catchup import _Learner, catch_up
 from paxoskv.identity import Address, new_cluster
 from paxoskv.kv import open_kv
+from paxoskv.limits import CATCH_UP_SPEED
 from paxoskv.paxos.acceptor import Summary
 from paxoskv.paxos.messages import Commit, Instance, Proposal, ProposalId
 from paxoskv.paxos.operation import Latest
@@ -67,6 +69,26 @@ async def test_a_key_that_cannot_be_looked_up_stays_missed() -> None:
     with pytest.raises(Unavailable):
         await _Learner(host, Others()).learn_missed()  # type: ignore[arg-type]
     assert list(host.acceptor.missed) == ["foo"]
+
+
+async def test_r12_all_keys_are_gone_through_no_faster_than_the_limit_says(
+    autojump_clock: MockClock,
+) -> None:
+    value = bytes(CATCH_UP_SPEED // 4)
+    pages = [
+        {f"key {number}": Latest(0, Proposal(ProposalId(b"m" * 16, number + 1), value))}
+        for number in range(12)
+    ]
+
+    class Others:
+        async def page(self, prefix: str, after: str) -> tuple[dict[str, Latest], str | None]:
+            return pages.pop(), "more" if pages else None
+
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    began = trio.current_time()
+    await _Learner(host, Others()).learn_all()  # type: ignore[arg-type]
+    assert 3.0 <= trio.current_time() - began < 3.1
+    assert host.acceptor.known("key 11").proposal
 
 
 class Forgetful(GatedStore):

@@ -58,7 +58,7 @@ def test_init_leaves_nothing_half_made(tmp_path: Path, monkeypatch: pytest.Monke
     def no_space(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("paxoskv.storage.directory._sync_directory", no_space)
+    monkeypatch.setattr("paxoskv.storage.directory.sync_directory", no_space)
     with pytest.raises(DirectoryError, match="No space left"):
         init_cluster(tmp_path / "cluster", ADDRESSES)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -21,12 +22,15 @@ from paxoskv.arguments import check_version
 from paxoskv.identity import new_cluster, parse_address
 from paxoskv.limits import (
     DEFAULT_KEEP,
+    LATE,
     MAX_KEY_BYTES,
     MAX_OPEN_ROUNDS,
+    MAX_PAUSE,
     MAX_ROUND_OPERATIONS,
     MAX_VALUE_BYTES,
 )
 from paxoskv.link import Batch, Exchange, Link
+from paxoskv.pauses import Pauses
 from paxoskv.paxos.acceptor import Acceptor, Register, Summary
 from paxoskv.paxos.messages import (
     FAST,
@@ -40,7 +44,10 @@ from paxoskv.paxos.messages import (
     Request,
     Vote,
 )
-from paxoskv.paxos.proposer import Proposer
+from paxoskv.paxos.operation import Pause
+from paxoskv.paxos.proposer import Ballots, Proposer
+from paxoskv.paxos.quorums import Quorums
+from paxoskv.rounds import Job
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
 from paxoskv.values import encode_value
@@ -778,3 +785,40 @@ async def test_r5_no_two_calls_of_a_client_propose_two_things_at_one_ballot(
                     nursery.start_soon(put, number + task)
         await kv.put("foo", "last")
     assert len({(at, proposal.id) for at, proposal in proposed.items()}) >= 20
+
+
+@changes_code
+async def test_r12_no_pause_is_longer_than_the_limit_however_slow_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(Pauses, "begin", lambda _self, _job, seconds: paused.append(seconds))
+    async with open_local_cluster(1) as cluster, open_kv(cluster.addresses) as kv:
+        rounds = kv._client.rounds
+        rounds._round_trip = 3.0
+        job: Job[Any] = Job(Proposer(Instance("foo", 0), None, Quorums(1), Ballots(b"m" * 16)))
+        rounds._pause(job, Pause(0.1, 0.1))
+        rounds._pause(job, Pause(2.0, 32.0))
+    assert paused == [pytest.approx(0.3), MAX_PAUSE]
+
+
+async def test_r12_an_acceptor_that_owes_an_answer_for_long_is_not_counted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", 0)
+        assert kv._client._may_begin_fast()
+        link = next(iter(kv._client._cluster.links.values()))
+        owed = Exchange(
+            Batch([Prepare(Instance("foo", 9), Ballot(1, b"m" * 16))]), Mock(), None, False
+        )
+        owed.sent = trio.current_time() - 2 * LATE
+        link._unanswered.append(owed)
+        rounds = kv._client.rounds
+        rounds._prompt, rounds._round_trip = None, 0.001
+        assert rounds.prompt == 2
+        assert not kv._client._may_begin_fast()
+        # Where round trips take long, that is not long.
+        rounds._prompt, rounds._round_trip = None, LATE
+        assert rounds.prompt == 3
+        link._unanswered.remove(owed)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 from random import Random
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import KV, Entry, link, open_kv, wire
 from paxoskv.errors import ProtocolError
 from paxoskv.identity import Address, Identity, new_cluster
-from paxoskv.limits import MAX_BATCH_BYTES, MAX_UNANSWERED_BYTES, MAX_UNANSWERED_FRAMES
+from paxoskv.limits import (
+    MAX_BATCH_BYTES,
+    MAX_UNANSWERED_BYTES,
+    MAX_UNANSWERED_FRAMES,
+    RECONNECT_FIRST,
+    RECONNECT_MAX,
+)
 from paxoskv.link import Batch, Link
 from paxoskv.paxos.messages import (
     FAST,
@@ -36,6 +43,8 @@ from paxoskv.paxos.messages import (
 )
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
+
+from .builds import changes_code
 
 Behaviour: TypeAlias = Callable[[trio.SocketStream, Identity], Awaitable[object]]
 
@@ -251,6 +260,25 @@ async def test_a_link_that_owes_nothing_may_be_silent(monkeypatch: pytest.Monkey
         await trio.sleep(0.3)
         assert bad_link(kv).up
         assert connections == 1
+
+
+@changes_code
+async def test_r12_the_pauses_of_a_link_that_cannot_connect_double_up_to_a_limit(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    async def refused(_: Address) -> NoReturn:
+        tried.append(trio.current_time())
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(link, "connect", refused)
+    with trio.move_on_after(10):
+        await Link(Address("a", 1), lambda *_: True, lambda: None, Random(1)).run()
+    pauses = [later - earlier for earlier, later in pairwise(tried)]
+    limits = [min(RECONNECT_FIRST * 2**k, RECONNECT_MAX) for k in range(len(pauses))]
+    assert len(pauses) > 10
+    assert all(0.49 * most <= each <= most for each, most in zip(pauses, limits, strict=True))
 
 
 async def test_who_waits_for_a_turn_is_owed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from paxoskv.errors import ProtocolError
-from paxoskv.limits import MAX_BALLOT
+from paxoskv.limits import MAX_BALLOT, MAX_PAUSE_ROUND_TRIPS
 from paxoskv.paxos.acceptor import BLANK, Acceptor, Register, answer
 from paxoskv.paxos.messages import (
     FAST,
@@ -376,3 +376,16 @@ def test_r6_a_reader_of_an_open_choice_proposes_nothing() -> None:
         "C": Promise(Vote(FAST, Q), 0),
     }
     assert feed(reader, **promises) == Done(None)
+
+
+def test_r12_who_loses_again_and_again_pauses_longer_up_to_a_limit() -> None:
+    proposer = propose()
+    pauses: list[Pause] = []
+    for n in range(20):
+        proposer.ask()
+        refusal = Refusal(ballot(10 + n, Y), None, NO_TOP)
+        pause = feed(proposer, A=refusal, B=refusal)
+        assert isinstance(pause, Pause)
+        pauses.append(pause)
+    assert [pause.high for pause in pauses[:3]] == [2.0, 4.0, 8.0]
+    assert {pause.high for pause in pauses[6:]} == {MAX_PAUSE_ROUND_TRIPS}

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ..errors import DirectoryError, StoreError
 from ..identity import ID_BYTES, Address, Identity, Member, new_cluster, parse_address
-from .disk import DiskStore
+from .disk import DiskStore, sync_directory
 
 FORMAT: Final = 1
 """The version of what is in a data directory."""
@@ -67,7 +67,7 @@ class Directory:
                     "it promised; serve it without --memory"
                 )
         _write_file(self.path / MEMORY_MARK, _MEMORY_TEXT)
-        _sync_directory(self.path)
+        sync_directory(self.path)
 
 
 @contextmanager
@@ -143,8 +143,8 @@ def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
                 directory.mkdir()
                 _write_file(directory / IDENTITY_FILE, _identity_text(number, identity))
                 DiskStore.create(directory / STORE, identity)
-                _sync_directory(directory)
-            _sync_directory(aside)
+                sync_directory(directory)
+            sync_directory(aside)
             if into:
                 _move_into(aside, made)
             else:
@@ -152,7 +152,7 @@ def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        _sync_directory(where)
+        sync_directory(where)
     except OSError as error:
         raise DirectoryError(f"cannot make {base}: {os.strerror(error.errno or 0)}") from None
     except StoreError as error:
@@ -226,11 +226,3 @@ def _write_file(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

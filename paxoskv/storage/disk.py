@@ -153,8 +153,8 @@ class DiskStore:
                 db.flush_wal(sync=True)
             finally:
                 db.close()
-            _sync(path)
-            _sync(path.parent)
+            sync_directory(path)
+            sync_directory(path.parent)
 
     def _open(self) -> None:
         path = self._path
@@ -530,8 +530,13 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def sync_directory(path: Path) -> None:
+    """Make durable which files a directory has.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
