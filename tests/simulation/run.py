@@ -92,7 +92,7 @@ class _World:
         )
         self.network = Network(clock, Random(f"{seed} network"), weather, self.trace)
         self._seconds = seconds
-        self._n = rng.choice((3, 3, 3, 4, 5))
+        self._n = rng.choice((1, 2, 3, 3, 3, 4, 5))
         self._keep = rng.choice((1, 2, 4, 8))
         self._flush_time = rng.choice((0.0, 0.0005, 0.005))
         self.calls = Calls(self.trace)

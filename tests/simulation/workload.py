@@ -66,7 +66,7 @@ class Workload:
         self.addresses = addresses
         self.network = network
         self.calls = calls
-        self.timeout = rng.choice((0.5, 2.0, 5.0, 5.0, math.inf))
+        self.timeout = rng.choice((0.05, 0.5, 2.0, 5.0, 5.0, math.inf))
         self.cancels = rng.choice((0.0, 0.05, 0.2))  # how many of the calls are cancelled
         self.sessions = rng.choice((4.0, 15.0, 100.0))  # how long a client lives
         self.tasks = rng.choice((1, 2, 6))  # of one client
