@@ -68,7 +68,7 @@ def test_a_room_imports_only_from_the_floors_below() -> None:
     found = list(imports())
     assert ("kv", "client") in found
     assert not [(room, other) for room, other in found if floor[room] <= floor[other]]
-    there = {path.stem for path in PACKAGE.iterdir() if path.stem[:2] != "__"}
+    there = {path.name.split(".")[0] for path in PACKAGE.iterdir() if path.name[:2] != "__"}
     assert there - {"py"} <= floor.keys(), "a new room needs a floor"
 
 
