@@ -6,17 +6,17 @@ users see of it, in terms of values and entries, is `paxoskv.kv`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from enum import Enum
 from random import Random
-from typing import Any, Self
 from zlib import crc32
 
 import trio
 
+from .calls import Call, Calls
 from .cluster import Cluster
-from .errors import SETTLE, PaxosKVError, TooLarge, Unavailable
+from .errors import SETTLE, TooLarge, Unavailable
 from .identity import Address, Ids
 from .limits import COMMIT_PATIENCE, CONTENDED, LINE_PATIENCE, MAX_VERSION, TURN_TIME
 from .link import Batch, Link
@@ -39,7 +39,7 @@ from .paxos.proposer import Ballots, Decision, Proposer, Tops
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
 from .remembered import Begun, Lately, Remembered, Unfinished
-from .rounds import Job, Rounds
+from .rounds import Rounds
 from .tasks import background_nursery, unwrapped
 from .values import to_entry
 from .writers import TakeTurn, Writer, Writers
@@ -68,74 +68,6 @@ async def open_client(
         finally:
             client.close()
             await client.rounds.commits.send()
-
-
-class _Call:
-    """A call under way, within its limits: its time, and the life of its client.
-
-    Mostly it waits for a job, which is woken when the call must end; where it waits for
-    something else, it is in a block of :meth:`waiting`. Neither costs it a cancel scope
-    in the common case.
-    """
-
-    __slots__ = ("_client", "_error", "_job", "_scope", "awaited", "deadline", "what")
-
-    def __init__(self, client: Client, what: str, deadline: float) -> None:
-        self._client = client
-        self.what = what  # for people
-        self.deadline = deadline
-        self.awaited = ""  # what it waits for instead of a job, for people
-        self._job: Job[Any] | None = None  # the latest
-        self._scope: trio.CancelScope | None = None
-        self._error: Exception | None = None  # why it must end
-
-    def __enter__(self) -> Self:
-        self._client.begin(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._job = None  # which knows of this call: a cycle is work for the collector
-        self._client.end(self)
-
-    @property
-    def operation(self) -> Operation[Any] | None:
-        """What it is at; None: it has not begun that, or has done it."""
-        return None if self._job is None or self._job.ended else self._job.operation
-
-    def job(self, operation: Operation[ResultT], take_turn: TakeTurn | None) -> Job[ResultT]:
-        """What it is to wait for next."""
-        if self._error is not None:
-            raise self._error
-        self._job = job = Job(operation, take_turn)
-        return job
-
-    @contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
-        """A block in which it waits for something else."""
-        if self._error is not None:
-            raise self._error
-        if self._scope is not None:  # it is in such a block already
-            yield
-            return
-        with trio.CancelScope() as scope:
-            self._scope, self.awaited = scope, what
-            try:
-                yield
-            finally:
-                self._scope, self.awaited = None, ""
-        if scope.cancelled_caught:
-            assert self._error is not None
-            raise self._error from None
-
-    def stop(self, error: Exception) -> None:
-        """End it with this error, unless it is at its end already."""
-        if self._error is not None:
-            return
-        self._error = error
-        if self._scope is not None:
-            self._scope.cancel()
-        if self._job is not None:  # in a scope as well, of which the end may have come
-            self._client.rounds.stop(self._job, error)
 
 
 class Client:
@@ -168,24 +100,19 @@ class Client:
         fast: bool = True,
         courtesy: bool = True,
     ) -> None:
-        self._timeout = timeout
         self._fast = fast
         self._courtesy = courtesy
         self._ids = Ids()
-        self._cluster = Cluster(addresses, nursery, rng, self._cluster_changed)
+        self._cluster = Cluster(addresses, nursery, rng, lambda: self._calls.judge())
         self.rounds = Rounds(self._cluster.links, nursery, rng)
+        self._calls = Calls(self._cluster, self.rounds, timeout, nursery)
         self._remembered = Remembered()
         self._unfinished = Unfinished()
         self._writers = Writers()
         self._contended = Lately(CONTENDED)  # keys that others have been seen to write
         self._turns = Lately(TURN_TIME)  # keys of which a call had the turn, and no use for it
         self._creating = False  # whether the key of which it knew nothing last was a new one
-        self._nursery = nursery
-        self._calls: dict[_Call, None] = {}  # the oldest, whose time is up first, come first
-        self._watching = False  # whether a task waits until its time is up
         self.attempts = 0
-        self._refusal: PaxosKVError | None = None
-        self._closed = False
 
     @property
     def connected(self) -> bool:
@@ -203,7 +130,10 @@ class Client:
             instance: what to decide.
             own: the proposal, or the value of a new one.
         """
-        with self._call(what) as call, self._writers.writer(instance.key, call.waiting) as writer:
+        with (
+            self._calls.new(what) as call,
+            self._writers.writer(instance.key, call.waiting) as writer,
+        ):
             await self._members_known(call)
             await writer.take_turn()
             waits = await self._wait_in_line(call, instance.key)
@@ -234,7 +164,7 @@ class Client:
     async def read(self, instance: Instance) -> Decision:
         """Read one version (rule R6)."""
         with (
-            self._call(f"get {instance.key!r} version {instance.ver}") as call,
+            self._calls.new(f"get {instance.key!r} version {instance.ver}") as call,
             self._writers.writer(instance.key, call.waiting) as writer,
         ):
             await self._members_known(call)
@@ -244,7 +174,10 @@ class Client:
 
     async def find(self, key: str) -> Latest | None:
         """Find the latest version of a key (rule R6)."""
-        with self._call(f"get {key!r}") as call, self._writers.writer(key, call.waiting) as writer:
+        with (
+            self._calls.new(f"get {key!r}") as call,
+            self._writers.writer(key, call.waiting) as writer,
+        ):
             await self._members_known(call)
             latest = await self._find(call, key, writer.take_turn)
         return latest
@@ -254,7 +187,7 @@ class Client:
         versions: list[Latest] = []
         below = END
         with (
-            self._call(f"history of {key!r}") as call,
+            self._calls.new(f"history of {key!r}") as call,
             self._writers.writer(key, call.waiting) as writer,
         ):
             await self._members_known(call)
@@ -274,7 +207,7 @@ class Client:
             As many as one page has, in key order, and after which key the next page begins
             (None: this was the last).
         """
-        with self._call(f"scan of {prefix!r}") as call:
+        with self._calls.new(f"scan of {prefix!r}") as call:
             await self._members_known(call)
             scanner = Scanner(prefix, after, self._cluster.quorums)
             merged = await self._perform(call, scanner)
@@ -314,7 +247,7 @@ class Client:
             nothing to write.
         """
         with (
-            self._call(f"{name} {key!r}") as call,
+            self._calls.new(f"{name} {key!r}") as call,
             self._writers.writer(key, call.waiting) as writer,
         ):
             await self._members_known(call)
@@ -380,7 +313,7 @@ class Client:
                     latest = self._seen(key, await self._perform(call, finder))
         raise AssertionError("the call ends by one of the returns, or by an error")
 
-    async def _prepare(self, call: _Call, key: str, writer: Writer, tops: Tops) -> None:
+    async def _prepare(self, call: Call, key: str, writer: Writer, tops: Tops) -> None:
         """Prepare the next version of a key, while another call of this client writes one.
 
         Only where ballot 0 is of no use to anybody: it takes one round trip as well, and leaves
@@ -422,13 +355,9 @@ class Client:
 
     def close(self) -> None:
         """End the calls that still wait, and let no new one begin."""
-        self._closed = True
-        for call in self._calls:
-            call.stop(_closed())
+        self._calls.close()
 
-    async def _find(
-        self, call: _Call, key: str, take_turn: TakeTurn | None = None
-    ) -> Latest | None:
+    async def _find(self, call: Call, key: str, take_turn: TakeTurn | None = None) -> Latest | None:
         """Find the latest version (rule R6)."""
         finder = Finder(key, self._cluster.quorums, self._ballots())
         return self._seen(key, await self._perform(call, finder, take_turn))
@@ -441,7 +370,7 @@ class Client:
         return found
 
     async def _perform(
-        self, call: _Call, operation: Operation[ResultT], take_turn: TakeTurn | None = None
+        self, call: Call, operation: Operation[ResultT], take_turn: TakeTurn | None = None
     ) -> ResultT:
         try:
             return await self.rounds.perform(call.job(operation, take_turn))
@@ -456,7 +385,7 @@ class Client:
         """
         return Ballots(self._ids.new())
 
-    async def _wait_in_line(self, call: _Call, key: str) -> bool:
+    async def _wait_in_line(self, call: Call, key: str) -> bool:
         """Wait for the turn to write a key that others write as well, and learn the latest.
 
         A mere courtesy, for a bounded while, at the acceptor that the key names.
@@ -527,76 +456,13 @@ class Client:
         """Whether a fast quorum can be expected to answer at once."""
         return self._fast and self.rounds.prompt >= self._cluster.quorums.fast_quorum
 
-    async def _members_known(self, call: _Call) -> None:
+    async def _members_known(self, call: Call) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._cluster.links:
             with call.waiting("the members of the cluster"):
                 await self._cluster.known()
 
-    def _call(self, what: str) -> _Call:
-        return _Call(self, what, trio.current_time() + self._timeout)
-
-    def begin(self, call: _Call) -> None:
-        """A call begins, if there is a client and a cluster to ask."""
-        if self._closed:
-            raise _closed()
-        if self._refusal is not None:
-            raise _copy(self._refusal)
-        self._calls[call] = None
-        if not self._watching:
-            self._watching = True
-            self._nursery.start_soon(self._end_late_calls)
-
-    def end(self, call: _Call) -> None:
-        """A call has ended."""
-        del self._calls[call]
-
-    async def _end_late_calls(self) -> None:
-        """End each call whose time is up. Runs while there are any: they have the same time."""
-        while self._calls:
-            oldest = next(iter(self._calls))
-            await trio.sleep_until(oldest.deadline)
-            for call in self._calls:
-                if call.deadline > trio.current_time():
-                    break
-                call.stop(self._unavailable(call))
-        self._watching = False
-
-    def _unavailable(self, call: _Call) -> Unavailable:
-        """Why a call did not end in time, with the acceptors that did not answer."""
-        text = f"{call.what}: not done within {self._timeout:g} s: "
-        operation = call.operation
-        if not self._cluster.links:
-            return Unavailable(text + self._cluster.explain(()))
-        if operation is not None and len(operation.replied) < self._cluster.quorums.quorum:
-            text += self._cluster.explain(operation.replied)
-        elif call.awaited:
-            text += f"it waited for {call.awaited}"
-        else:
-            text += "other proposers kept overtaking it"
-        if not isinstance(operation, Proposer | Appender) or operation.maybe is None:
-            return Unavailable(text)
-        text += f"; it may have been written all the same{SETTLE}"
-        maybe = operation.maybe
-        return Unavailable(text, to_entry(operation.instance, maybe), maybe)
-
-    def _cluster_changed(self) -> None:
-        """A link went up or down: is there still a cluster to ask?"""
-        self._refusal = self._cluster.refusal()
-        if self._refusal is not None:
-            for call in self._calls:
-                call.stop(_copy(self._refusal))
-
 
 def _is_of_another(proposal: Proposal, own: Proposal) -> bool:
     """Whether it is of another client; those of calls that go on with each other share the id."""
     return proposal.id.proposer != own.id.proposer
-
-
-def _closed() -> trio.ClosedResourceError:
-    return trio.ClosedResourceError("this client is closed")
-
-
-def _copy(error: PaxosKVError) -> PaxosKVError:
-    """The same error for another caller, who adds a traceback of its own."""
-    return type(error)(*error.args)

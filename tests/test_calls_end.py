@@ -45,7 +45,7 @@ async def test_a_call_that_must_end_begins_nothing_more() -> None:
         await kv.get("foo")
         client = kv._client
         finder = Finder("foo", client._cluster.quorums, Ballots(ME))
-        with client._call("get") as call:
+        with client._calls.new("get") as call:
             call.stop(trio.ClosedResourceError("one"))
             call.stop(trio.ClosedResourceError("two"))
             with pytest.raises(trio.ClosedResourceError, match="one"):
@@ -124,8 +124,8 @@ async def test_a_client_that_breaks_down_while_an_acceptor_is_away_says_one_thin
 
 
 def stop_calls(client: Client) -> None:
-    for call in client._calls:
-        call.stop(client._unavailable(call))
+    for call in client._calls.under_way:
+        call.stop(client._calls.unavailable(call))
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ FLOORS = (
     {"link", "server"},
     {"cluster", "commits", "local"},
     {"rounds", "byhand", "status"},
+    {"calls"},
     {"client"},
     {"kv", "catchup"},
     {"__init__", "cli"},

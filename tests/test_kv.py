@@ -626,11 +626,11 @@ async def test_r12_a_round_that_is_over_leaves_no_task_to_an_acceptor_that_is_aw
                 cluster.stop(0)
             await kv.put("foo", 0)
             await wait_all_tasks_blocked()
-            before = len(kv._client._nursery.child_tasks)
+            before = len(kv._client._calls._nursery.child_tasks)
             for i in range(20):
                 await kv.get(f"key {i}")
             await wait_all_tasks_blocked()
-            assert len(kv._client._nursery.child_tasks) <= before
+            assert len(kv._client._calls._nursery.child_tasks) <= before
 
 
 async def test_r12_no_more_rounds_wait_than_the_limit_says() -> None:
