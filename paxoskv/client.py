@@ -70,6 +70,52 @@ async def open_client(
             await client.rounds.commits.send()
 
 
+class _Append:
+    """How far an append has come.
+
+    Attributes:
+        call: which it is.
+        writer: its turn to write the key.
+        key: the key.
+        tops: what the acceptors told during the call.
+        latest: the latest version that it knows.
+        looked_up: whether it looked that up, and has tried nothing since.
+        bets: whether it began with a bet that the key is a new one.
+        waits: whether it waited in line, for others are known to write the key.
+        fast: whether the next try may begin at ballot 0.
+        beaten: whether another has won the version that it tried last.
+        duelled: whether attempts of that try were refused.
+    """
+
+    __slots__ = (
+        "beaten", "bets", "call", "duelled", "fast", "key", "latest", "looked_up", "tops", "waits",
+        "writer",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, writer: Writer, key: str, tops: Tops) -> None:
+        self.call = call
+        self.writer = writer
+        self.key = key
+        self.tops = tops
+        self.latest: Latest | None = None
+        self.looked_up = self.bets = self.waits = self.fast = self.beaten = self.duelled = False
+
+    def compute(
+        self, compute: Callable[[Latest | None], bytes | Nothing | None]
+    ) -> bytes | Nothing | None:
+        """What to write after the latest version known.
+
+        Raises:
+            Exception: what the function raises of a version that was looked up.
+        """
+        try:
+            return compute(self.latest)
+        except Exception:
+            if self.looked_up:
+                raise
+            return Nothing.NOTHING
+
+
 class Client:
     """The calls of one client of a cluster. Any number of tasks may make them.
 
@@ -251,67 +297,86 @@ class Client:
             self._writers.writer(key, call.waiting) as writer,
         ):
             await self._members_known(call)
-            quorums = self._cluster.quorums
-            tops = Tops(quorums)
-            if not writer.take_turn_now():
-                await self._prepare(call, key, writer, tops)
-                await writer.take_turn()
-            waits = await self._wait_in_line(call, key)
-            fast = self._may_begin_fast()
-            latest = self._remembered.get(key)
-            bets = latest is None and blind and fast and self._creating
-            looked_up = latest is None and not bets
-            was_beaten = False
-            if looked_up:
-                latest = await self._find(call, key)
-                self._creating = latest is None
+            append = _Append(call, writer, key, Tops(self._cluster.quorums))
+            await self._start(append, blind)
             while True:
-                try:
-                    value = compute(latest)
-                except Exception:
-                    if looked_up:
-                        raise
-                    value = Nothing.NOTHING
+                value = append.compute(compute)
                 if isinstance(value, Nothing):
-                    if looked_up:
-                        self._keep_turn(key, waits)
+                    if append.looked_up:
+                        self._keep_turn(key, append.waits)
                         return None
                     # That may be due to a version that is out of date by now.
-                    latest = await self._find(call, key)
-                    looked_up = True
+                    append.latest = await self._find(call, key)
+                    append.looked_up = True
                     continue
-                instance = Instance(key, 0 if latest is None else latest.ver + 1)
-                if instance.ver > MAX_VERSION:
-                    raise TooLarge(f"no version of {key!r} is left after {MAX_VERSION}")
-                ballots, promised = self._begin(instance, tops, fast=fast)
-                own = ballots.proposal(value)
-                appender = Appender(instance, own, quorums, ballots, tops, promised=promised)
-                writer.writes(instance.ver)
-                found = await self._perform(call, appender)
-                self._unfinished.remove(instance)
-                if isinstance(found, Doubtful):
-                    raise Unavailable(
-                        f"{call.what}: later versions came about while version {instance.ver} was "
-                        f"being written; it may have been written all the same{SETTLE}",
-                        to_entry(instance, own),
-                        own,
-                    )
-                latest = self._seen(key, found)
-                looked_up = False
-                beaten = latest is not None and _is_of_another(latest.proposal, own)
-                # Once may be because what it remembered was out of date, or it bet amiss.
-                self._learn_of_others(appender, waits, beaten=beaten and was_beaten)
-                was_beaten = beaten
-                if latest is not None and latest.proposal.id == own.id:
-                    return latest
-                self._creating = self._creating and not bets
-                waits = await self._wait_in_line(call, key)
-                fast = (waits or not appender.lost) and self._may_begin_fast()
-                latest = self._remembered.get(key) or latest  # the line may have told a later one
-                if latest is not None and not tops.allow(latest.ver + 1):
-                    finder = Finder(key, quorums, self._ballots(), tops=tops)
-                    latest = self._seen(key, await self._perform(call, finder))
+                won = await self._try(append, value)
+                if won is not None:
+                    return won
+                await self._go_on_behind(append)
         raise AssertionError("the call ends by one of the returns, or by an error")
+
+    async def _start(self, append: _Append, blind: bool) -> None:
+        """Take the turn to write, and begin with what is remembered, a bet, or what is there."""
+        call, key, writer = append.call, append.key, append.writer
+        if not writer.take_turn_now():
+            await self._prepare(call, key, writer, append.tops)
+            await writer.take_turn()
+        append.waits = await self._wait_in_line(call, key)
+        append.fast = self._may_begin_fast()
+        append.latest = self._remembered.get(key)
+        if append.latest is None:
+            append.bets = blind and append.fast and self._creating
+            if not append.bets:
+                append.latest = await self._find(call, key)
+                append.looked_up = True
+                self._creating = append.latest is None
+
+    async def _try(self, append: _Append, value: bytes | None) -> Latest | None:
+        """Propose a value for the version after the latest known, and give it back if it has won.
+
+        Raises:
+            Unavailable: nobody can tell whether it is written.
+        """
+        call, latest = append.call, append.latest
+        instance = Instance(append.key, 0 if latest is None else latest.ver + 1)
+        if instance.ver > MAX_VERSION:
+            raise TooLarge(f"no version of {append.key!r} is left after {MAX_VERSION}")
+        tops = append.tops
+        ballots, promised = self._begin(instance, tops, fast=append.fast)
+        own = ballots.proposal(value)
+        quorums = self._cluster.quorums
+        appender = Appender(instance, own, quorums, ballots, tops, promised=promised)
+        append.writer.writes(instance.ver)
+        found = await self._perform(call, appender)
+        self._unfinished.remove(instance)
+        if isinstance(found, Doubtful):
+            raise Unavailable(
+                f"{call.what}: later versions came about while version {instance.ver} was "
+                f"being written; it may have been written all the same{SETTLE}",
+                to_entry(instance, own),
+                own,
+            )
+        append.latest = latest = self._seen(append.key, found)
+        append.looked_up = False
+        beaten = latest is not None and _is_of_another(latest.proposal, own)
+        # Once may be because what it remembered was out of date, or it bet amiss.
+        self._learn_of_others(appender, append.waits, beaten=beaten and append.beaten)
+        append.beaten = beaten
+        append.duelled = appender.lost > 0
+        return latest if latest is not None and latest.proposal.id == own.id else None
+
+    async def _go_on_behind(self, append: _Append) -> None:
+        """Another was first: find out behind what to go on, which a put must be told (rule R7)."""
+        call, key = append.call, append.key
+        self._creating = self._creating and not append.bets
+        append.waits = await self._wait_in_line(call, key)
+        append.fast = (append.waits or not append.duelled) and self._may_begin_fast()
+        told = self._remembered.get(key)  # the line may have told a later one
+        append.latest = latest = told or append.latest
+        if latest is not None and not append.tops.allow(latest.ver + 1):
+            quorums = self._cluster.quorums
+            finder = Finder(key, quorums, self._ballots(), tops=append.tops)
+            append.latest = self._seen(key, await self._perform(call, finder))
 
     async def _prepare(self, call: Call, key: str, writer: Writer, tops: Tops) -> None:
         """Prepare the next version of a key, while another call of this client writes one.

@@ -554,8 +554,10 @@ BREAKS: Final = (
         "R7",
         "A put trusts what it was told before the set with a gap was made.",
         "client.py",
-        "            tops = Tops(quorums)\n",
-        '            tops = vars(self).setdefault("tops", {}).setdefault(key, Tops(quorums))\n',
+        "            append = _Append(call, writer, key, Tops(self._cluster.quorums))\n",
+        "            tops = vars(self).setdefault('tops', {})\n"
+        "            tops = tops.setdefault(key, Tops(self._cluster.quorums))\n"
+        "            append = _Append(call, writer, key, tops)\n",
         CALLS,
     ),
     Break(
@@ -608,8 +610,8 @@ BREAKS: Final = (
         "R7",
         "Two clients increment 1 to 2, and both are told that they did.",
         "client.py",
-        "if latest is not None and latest.proposal.id == own.id:",
-        "if latest is not None and latest.proposal.value == own.value:",
+        "if latest is not None and latest.proposal.id == own.id else None",
+        "if latest is not None and latest.proposal.value == own.value else None",
         CALLS,
     ),
     Break(
@@ -633,8 +635,8 @@ BREAKS: Final = (
         "R7",
         "A delete says that there is nothing to delete, of what another client has put since.",
         "client.py",
-        "                    if looked_up:\n                        self._keep_turn",
-        "                    if True:\n                        self._keep_turn",
+        "                    if append.looked_up:\n",
+        "                    if True:\n",
         CALLS,
     ),
     Break(
@@ -1283,7 +1285,7 @@ BREAKS: Final = (
         "R12",
         "Of what was left unfinished the oldest is forgotten, for what was finished long ago.",
         "client.py",
-        "(call, appender)\n                self._unfinished.remove(instance)\n",
+        "(call, appender)\n        self._unfinished.remove(instance)\n",
         "(call, appender)\n",
         PREPARED,
     ),
