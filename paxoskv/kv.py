@@ -13,7 +13,7 @@ import trio
 from .arguments import check_int, check_key, check_prefix, check_timeout, check_version
 from .client import Client, Nothing, open_client
 from .entry import Entry
-from .errors import Compacted, Unavailable, VersionTaken
+from .errors import SETTLE, Compacted, Unavailable, VersionTaken
 from .identity import Address, parse_addresses
 from .limits import DEFAULT_TIMEOUT
 from .paxos import messages
@@ -248,6 +248,7 @@ class KV:
 
         Raises:
             TypeError: it is no :class:`Unavailable`.
+            Unavailable: it is not known yet; this one may be settled in place of the first.
             Compacted: the version was dropped, and nobody can tell any more.
         """
         if not isinstance(error, Unavailable):
@@ -256,7 +257,12 @@ class KV:
             return False
         instance = Instance(error.maybe.key, error.maybe.ver)
         what = f"settle {instance.key!r} version {instance.ver}"
-        decision = await self._client.decide(what, instance, error.proposal)
+        try:
+            decision = await self._client.decide(what, instance, error.proposal)
+        except Unavailable as again:
+            # What this call has not sent, the one before it has.
+            text = str(again) if again.maybe else f"{again}; the write is in doubt still{SETTLE}"
+            raise Unavailable(text, error.maybe, error.proposal) from None
         if isinstance(decision, messages.Compacted):
             raise _compacted(instance.key, decision)
         return decision.id == error.proposal.id

@@ -171,7 +171,12 @@ MAX_CONNECTIONS: Final = 1024
 the longest is closed."""
 
 MAX_UNFINISHED_BYTES: Final = 256 * MIB
-"""What all connections of an acceptor together may hold of frames that have begun to arrive."""
+"""What all connections of an acceptor together may hold of frames that have begun to arrive, and
+whose replies have not left."""
+
+MAX_SEARCHES: Final = 8
+"""Requests for which the store is searched that one connection has answered in one go; others are
+served in between."""
 
 STALLED_FRAME_TIMEOUT: Final = 30.0
 """How long a frame may take to arrive, or replies to be read, besides the time that so many

@@ -27,6 +27,7 @@ from .limits import (
     HINT_FLUSH_INTERVAL,
     MAX_BATCH_BYTES,
     MAX_CONNECTIONS,
+    MAX_SEARCHES,
     MAX_TURNS_AWAITED,
     MAX_UNFINISHED_BYTES,
     MEND_PAUSE,
@@ -36,7 +37,19 @@ from .limits import (
 )
 from .lines import Lines, Place
 from .paxos import acceptor
-from .paxos.messages import Accept, Commit, ProposalId, Reply, Request, Turn, Voted
+from .paxos.messages import (
+    END,
+    Accept,
+    Commit,
+    Find,
+    ProposalId,
+    Reply,
+    Request,
+    Scan,
+    Status,
+    Turn,
+    Voted,
+)
 from .stream import Stream
 from .tasks import leaves
 from .wire import (
@@ -129,12 +142,13 @@ class Host:
         self._lines = Lines()
         self._flushing = False
         self._flush_time = QUICK_FLUSH  # of the slowest one lately
+        self._thread = trio.CapacityLimiter(1)  # of its own: look-ups of names may take all others
         self._flushed = trio.lowlevel.ParkingLot()  # those who wait for the next flush to end
         self._failures = 0
         self._failure = ""
         self._mending = trio.Event()
         self._connections = 0
-        self._unfinished = 0  # bytes of frames that have not arrived in full
+        self._unfinished = 0  # bytes of frames that have not arrived, or been answered, in full
         self._idle: dict[trio.CancelScope, None] = {}  # between frames, the longest first
 
     async def serve(
@@ -228,7 +242,7 @@ class Host:
                 self._store.flush()
             else:
                 # Not to be abandoned: when we are cancelled, others go on to rely on it.
-                await trio.to_thread.run_sync(self._store.flush)
+                await trio.to_thread.run_sync(self._store.flush, limiter=self._thread)
             self._flush_time = max(trio.current_time() - began, _FADING * self._flush_time)
         except StoreError as error:
             self._failed(error)
@@ -331,25 +345,17 @@ class Host:
     ) -> None:
         began = trio.current_time()  # of the unfinished frame, if there is one
         while True:
-            # Between frames a client may be quiet for ever; in the middle of one it may not.
-            if not buffer:
-                self._idle[scope] = None
-            try:
-                if buffer:
-                    with trio.fail_at(began + _patience(buffer.announced)):
-                        data = await stream.receive()
-                else:
-                    data = await stream.receive()
-            finally:
-                self._idle.pop(scope, None)
+            data = await self._receive(stream, scope, buffer, began)
             if not data:
                 return
             replies = bytearray()
             rests = False  # whether any of them rests on what is saved
+            searched = 0  # how often the store was searched for them
             if not buffer:
                 began = trio.current_time()
+            answered = False
             for payload in self._feed(buffer, data):
-                began = trio.current_time()
+                answered = True
                 first, requests = decode_requests(payload)
                 if first is None:
                     for request in requests:
@@ -364,13 +370,42 @@ class Host:
                         continue
                 # The answers to these rest on nothing here: see `Noted` and `Told`.
                 rests = rests or not all(isinstance(each, Commit | Turn) for each in requests)
-                for reply_frame in self._answer(first, requests, sender):
-                    replies += reply_frame
-                    if len(replies) >= MAX_BATCH_BYTES:
-                        await self._send(sender, replies, rests)
-                        replies = bytearray()
+                size = len(payload)
+                payload = b""
+                self._unfinished += size
+                try:
+                    for part, searches in self._answer(first, requests, sender):
+                        replies += part
+                        searched += searches
+                        if len(replies) >= MAX_BATCH_BYTES or searched >= MAX_SEARCHES:
+                            await self._send(sender, replies, rests)
+                            replies, searched = bytearray(), 0
+                            await trio.lowlevel.checkpoint()  # and others have their turn
+                finally:
+                    self._unfinished -= size
             if replies:
                 await self._send(sender, replies, rests)
+            if answered:  # which may have taken its time, and that was not the next frame's
+                began = trio.current_time()
+
+    async def _receive(
+        self, stream: Stream, scope: trio.CancelScope, buffer: FrameBuffer, began: float
+    ) -> bytes:
+        """What comes next. Between frames a client may be quiet for ever; within one it may not.
+
+        Raises:
+            trio.TooSlowError: a frame that began then stalls.
+            trio.BrokenResourceError: the connection broke.
+        """
+        if buffer:
+            # As long as what has come would take: who sends nothing has little time.
+            with trio.fail_at(began + _patience(len(buffer))):
+                return await stream.receive()
+        self._idle[scope] = None
+        try:
+            return await stream.receive()
+        finally:
+            self._idle.pop(scope, None)
 
     async def _give_turn(self, sender: _Sender, first: int, turn: Turn, place: Place) -> None:
         """Answer who waits in line once the turn comes, and then at once: see `Told`."""
@@ -387,20 +422,27 @@ class Host:
         if self._unfinished > MAX_UNFINISHED_BYTES:
             raise ProtocolError("too many frames are unfinished at a time")
 
-    def _answer(self, first: int, requests: Sequence[Request], who: object) -> Iterator[bytes]:
-        """Answer a frame of requests, in frames of replies that are cut at a size."""
+    def _answer(
+        self, first: int, requests: Sequence[Request], who: object
+    ) -> Iterator[tuple[bytes, int]]:
+        """Answer a frame of requests, in frames of replies that are cut where they took much.
+
+        Returns:
+            Frames, and how often the store was searched for each.
+        """
         replies: list[Reply] = []
-        size = 0
+        size = searches = 0
         for request in requests:
             reply = self._reply(request, who)
             replies.append(reply)
             size += size_of(reply)
-            if size >= MAX_BATCH_BYTES:
-                yield run(first, encode_replies(replies))
+            searches += _searches(request)
+            if size >= MAX_BATCH_BYTES or searches >= MAX_SEARCHES:
+                yield run(first, encode_replies(replies)), searches
                 first += len(replies)
-                replies, size = [], 0
+                replies, size, searches = [], 0, 0
         if replies:
-            yield run(first, encode_replies(replies))
+            yield run(first, encode_replies(replies)), searches
 
     async def _send(self, sender: _Sender, replies: bytearray, rests: bool) -> None:
         """Send replies, and where they rest on what is saved only once it is on disk."""
@@ -450,6 +492,11 @@ class _Sender:
                 self._cut = False
         finally:
             self._lock.release()
+
+
+def _searches(request: Request) -> bool:
+    """Whether it may have to look at many records, though it takes and gives few bytes."""
+    return isinstance(request, Scan | Status) or (isinstance(request, Find) and request.below < END)
 
 
 def _patience(size: int) -> float:

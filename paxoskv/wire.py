@@ -104,11 +104,6 @@ class FrameBuffer:
         """How much of an unfinished frame it holds, in bytes."""
         return len(self._data)
 
-    @property
-    def announced(self) -> int:
-        """The length of the unfinished frame, as far as it is known."""
-        return int.from_bytes(self._data[:_HEADER_BYTES], "big")
-
     def feed(self, data: bytes | bytearray) -> Iterator[bytes]:
         """Take bytes from the stream, and yield each payload that is complete by now.
 
@@ -123,9 +118,13 @@ class FrameBuffer:
             end = _HEADER_BYTES + length
             if len(self._data) < end:
                 return
-            payload = bytes(self._data[_HEADER_BYTES:end])
-            del self._data[:end]
-            yield payload
+            yield self._cut(end)
+
+    def _cut(self, end: int) -> bytes:
+        """Take a frame out; whoever gets its payload has it alone, and may let it go."""
+        payload = bytes(self._data[_HEADER_BYTES:end])
+        del self._data[:end]
+        return payload
 
 
 # --- Encoding ----------------------------------------------------------------------

@@ -282,6 +282,22 @@ def test_r7_what_is_left_of_one_version_is_never_proposed_at_another() -> None:
     assert finder.receive(B, Promise(None, 6)) == Find("foo", 7), "nothing is proposed there"
 
 
+def test_r7_a_reply_that_comes_again_moves_nothing_to_another_version() -> None:
+    """The connection to A was lost, so it is asked again, and shows a higher version now."""
+    finder = Finder("foo", THREE, Ballots(ME), tops=Tops(THREE))
+    finder.ask()
+    left = Vote(FAST, Proposal(ProposalId(OTHER, 2), b"left at 0"))
+    assert finder.receive(A, Found(0, left, 0)) is None
+    assert isinstance(finder.receive(B, Found(NO_TOP, None, NO_TOP)), Pause)
+    append = Vote(FAST, Proposal(ProposalId(OTHER, 3), b"an append at 1"), append=True)
+    assert not isinstance(finder.receive(A, Found(1, append, 1)), Accept)
+    prepare = finder.ask()
+    assert isinstance(prepare, Prepare)
+    assert prepare.instance == Instance("foo", 1)
+    assert finder.receive(B, Promise(None, 0)) is None
+    assert finder.receive(C, Promise(None, 0)) == Find("foo", 1), "nothing is proposed there"
+
+
 # --- what acceptors that keep the rules never say ---------------------------------------------
 
 

@@ -302,6 +302,22 @@ async def test_a_put_of_unknown_outcome_can_be_settled(monkeypatch: pytest.Monke
 # --- scan ----------------------------------------------------------------------------------
 
 
+async def test_what_could_not_be_settled_is_in_doubt_still() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.1) as kv:
+        own = Proposal(ProposalId(b"p" * 16, 1), encode_value("mine"))
+        error = paxoskv.Unavailable("why", Entry("foo", 3, "mine"), own)
+        for number in range(2):
+            cluster.stop(number)
+        for _ in range(2):
+            with pytest.raises(paxoskv.Unavailable, match="in doubt still") as caught:
+                await kv.settle(error)
+            error = caught.value
+            assert (error.maybe, error.proposal) == (Entry("foo", 3, "mine"), own)
+        for number in range(2):
+            await cluster.start(number)
+        assert await kv.settle(error) is True
+
+
 async def test_scan_gives_the_latest_entries_in_key_order() -> None:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         keys = ["a", "b", "b/1", "b/2", "b/é", "b/键", "b/😀", "b0", "c"]

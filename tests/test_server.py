@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import cbor2
@@ -14,19 +15,26 @@ from trio.testing import wait_all_tasks_blocked
 
 import paxoskv
 from paxoskv import limits, open_kv, open_local_cluster, server, wire
-from paxoskv.identity import parse_address
+from paxoskv.identity import Address, new_cluster, parse_address
+from paxoskv.limits import MIB
+from paxoskv.paxos.acceptor import Summary
 from paxoskv.paxos.messages import (
     Accept,
     Ballot,
     Chosen,
     Commit,
     Instance,
+    Page,
+    Prepare,
     Proposal,
     ProposalId,
     Read,
     Reply,
+    Scan,
     Voted,
 )
+from paxoskv.server import Host, Store, listen
+from paxoskv.storage.memory import MemoryStore
 
 from .frames import replies_in
 
@@ -234,3 +242,93 @@ async def test_r12_unfinished_frames_have_a_limit_together(
             # What was dropped counts no more.
             for ver in range(4):
                 assert (await kv.set("big", ver, b"x" * limits.MAX_VALUE_BYTES)).ver == ver
+
+
+class Searched(MemoryStore):
+    """A store in which a search takes a while."""
+
+    __slots__ = ("searches",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.searches = 0
+
+    def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
+        self.searches += 1
+        time.sleep(0.002)
+        return super().keys(prefix, after)
+
+
+@asynccontextmanager
+async def serving(store: Store) -> AsyncIterator[tuple[Host, str]]:
+    """One acceptor on this store, and its address."""
+    listeners = await listen(Address("127.0.0.1", 0))
+    address = Address(*listeners[0].socket.getsockname())
+    host = Host(new_cluster([address])[0], store)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.serve, listeners)
+        yield host, str(address)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_r12_one_connection_with_many_searches_holds_up_no_other(together: bool) -> None:
+    scans = [Scan("", "")] * 200
+    if together:
+        many = wire.run(0, wire.encode_requests(scans))
+    else:
+        frames = (wire.run(k, wire.encode_requests([each])) for k, each in enumerate(scans))
+        many = b"".join(frames)
+    store = Searched()
+    async with (
+        serving(store) as (_, address),
+        connected(address) as greedy,
+        connected(address) as modest,
+    ):
+        await greedy.send_all(many)
+        await trio.sleep(0.01)
+        await modest.send_all(GOOD)
+        await replies_to(modest, 1)
+        assert store.searches < 100
+        runs = await replies_to(greedy, 200)
+    assert [reply for _, replies in runs for reply in replies] == [Page((), more=False)] * 200
+
+
+async def test_r12_a_frame_counts_until_its_replies_have_left() -> None:
+    value = bytes(MIB)
+    accept = Accept(Instance("foo", 0), Ballot(1, ME), Proposal(ProposalId(ME, 1), value))
+    async with serving(MemoryStore()) as (host, address):
+        async with connected(address) as stream:
+            await stream.send_all(wire.run(0, wire.encode_requests([accept])))
+            await replies_to(stream, 1)
+            assert host._unfinished == 0
+            # Replies that nobody takes, and behind them what is large itself.
+            requests = [Read(Instance("foo", 0))] * 40 + [accept] * 8
+            await stream.send_all(wire.run(1, wire.encode_requests(requests)))
+            await wait_all_tasks_blocked(0.05)
+            assert host._unfinished > 8 * MIB
+        await wait_all_tasks_blocked(0.05)
+        assert host._unfinished == 0
+
+
+async def test_r12_who_announces_much_and_sends_little_has_little_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "STALLED_FRAME_TIMEOUT", 0.1)
+    async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
+        await stream.send_all(limits.MAX_FRAME_BYTES.to_bytes(4, "big") + b"x")
+        with trio.fail_after(5):
+            assert await is_dropped(stream)
+
+
+async def test_r12_a_flush_does_not_wait_for_other_threads() -> None:
+    """A thread of trio's own may hang: it looks up a name that nobody answers for."""
+    limiter = trio.to_thread.current_default_thread_limiter()
+    async with AsyncExitStack() as taken, serving(MemoryStore()) as (host, _):
+        for _ in range(int(limiter.total_tokens)):
+            borrower = object()
+            await limiter.acquire_on_behalf_of(borrower)
+            taken.callback(limiter.release_on_behalf_of, borrower)
+        host._flush_time = 1.0  # so that the next flush goes to a thread
+        with trio.fail_after(5):
+            await host.answer([Prepare(Instance("foo", 0), Ballot(1, ME))])

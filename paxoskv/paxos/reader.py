@@ -175,6 +175,7 @@ class Finder(_Looking[Found]):
         """A quorum has replied: only the highest version that it shows counts."""
         seen = self._seen.values()
         self._highest = highest = max([ver for ver, _, _ in seen])
+        self._leftover = None  # of another version, if a reply that came again shows a higher one
         if highest == NO_TOP:
             return Done(None)
         sights = [sight for ver, sight, _ in seen if ver == highest and sight is not None]
@@ -205,7 +206,7 @@ class Finder(_Looking[Found]):
         """Ask a quorum afresh."""
         self._attempts = self.attempts
         self._seen = {}
-        self._finisher = self._leftover = None
+        self._finisher = None
         self._hesitating = False
         self._below = below
         return self.ask() if below > 0 else Done(None)

@@ -88,7 +88,7 @@ class _Kept:
         self.summary = UNHEARD
         self.reach = NO_TOP
         self.registers: dict[int, Register] = {}
-        self.size = _OVERHEAD
+        self.size = _OVERHEAD + 3 * len(self.name)
 
 
 class _Changes:

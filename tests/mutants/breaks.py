@@ -77,12 +77,10 @@ BREAKS: Final = (
         "A read shows another connection's vote, which a power cut then undoes.",
         "server.py",
         """\
-                        replies = bytearray()
             if replies:
                 await self._send(sender, replies, rests)
 """,
         """\
-                        replies = bytearray()
             if replies:
                 kinds = {type(each).__name__ for each in requests}
                 if kinds <= {"Read", "Find", "Scan"}:
@@ -98,12 +96,10 @@ BREAKS: Final = (
         "A refusal shows a vote that a power cut undoes; the proposer takes it for chosen.",
         "server.py",
         """\
-                        replies = bytearray()
             if replies:
                 await self._send(sender, replies, rests)
 """,
         """\
-                        replies = bytearray()
             if replies:
                 # 3 is the kind of a refusal, after the heads of frame, run, replies and reply.
                 if bytes(replies[4:9]) == b"\\x82\\x00\\x81\\x85\\x03":
@@ -460,9 +456,9 @@ BREAKS: Final = (
         "R6",
         "What acceptors said of a lower version at another moment hides what was written since.",
         "paxos/reader.py",
-        "        self._seen = {}\n        self._finisher = self._leftover",
+        "        self._seen = {}\n        self._finisher = None\n        self._hes",
         "        self._seen = {a: found for a, found in self._seen.items() if found.ver < below}\n"
-        "        self._finisher = self._leftover",
+        "        self._finisher = None\n        self._hes",
         PURE,
     ),
     Break(
@@ -1454,8 +1450,8 @@ BREAKS: Final = (
         "R7",
         "A put's look-up proposes what it met at one version at a later one.",
         "paxos/reader.py",
-        "        self._finisher = self._leftover = None\n",
-        "        self._finisher = None\n",
+        "        self._leftover = None  # of another version, if",
+        "        # of another version, if",
         LATEST,
     ),
     Break(
@@ -1511,6 +1507,51 @@ BREAKS: Final = (
         "            self._phases.hear(number, replies[number])\n",
         "",
         BYHAND,
+    ),
+    Break(
+        "one-connection-has-all-the-time",
+        "R12",
+        "A frame of a few hundred bytes stops an acceptor for seconds.",
+        "server.py",
+        "await trio.lowlevel.checkpoint()  # and others have their turn",
+        "pass",
+        SERVER,
+    ),
+    Break(
+        "searches-are-not-counted",
+        "R12",
+        "Scans with short answers stop an acceptor for seconds.",
+        "server.py",
+        "            searches += _searches(request)\n",
+        "",
+        SERVER,
+    ),
+    Break(
+        "what-is-being-answered-counts-nowhere",
+        "R12",
+        "Clients that do not read make an acceptor keep frames without a limit.",
+        "server.py",
+        "                self._unfinished += size\n",
+        "                size = 0\n",
+        SERVER,
+    ),
+    Break(
+        "who-announces-much-may-take-long",
+        "R12",
+        "Five bytes hold a connection for minutes.",
+        "server.py",
+        "_patience(len(buffer))",
+        "_patience(2**24)",
+        SERVER,
+    ),
+    Break(
+        "a-flush-waits-for-look-ups-of-names",
+        "R12",
+        "While names cannot be looked up, an acceptor with a slow disk does not answer.",
+        "server.py",
+        "(self._store.flush, limiter=self._thread)",
+        "(self._store.flush)",
+        SERVER,
     ),
     Break(
         "a-long-line-makes-an-acceptor-late",
@@ -2108,9 +2149,8 @@ BREAKS: Final = (
         "R1",
         "A long frame of reads shows, at its end, a vote that a power cut undoes.",
         "server.py",
-        "                        replies = bytearray()\n            if replies:",
-        "                        replies = bytearray()\n"
-        "                        rests = False\n            if replies:",
+        "                            replies, searched = bytearray(), 0\n",
+        "                            replies, searched, rests = bytearray(), 0, False\n",
         WORD,
     ),
     Break(
