@@ -38,7 +38,7 @@ def simulated(network: Network, seed: str) -> Iterator[None]:
     def accepted(stream: Stream) -> Stream:
         return stream
 
-    async def run_sync(function: Callable[[], None]) -> None:
+    async def run_sync(function: Callable[[], None], *, limiter: object = None) -> None:
         store = function.__self__  # type: ignore[attr-defined]
         assert isinstance(store, Store), "only a flush goes to a thread"
         await store.flush_in_time()
