@@ -115,10 +115,6 @@ class Calls:
         self._refusal: PaxosKVError | None = None
         self._closed = False
 
-    def __len__(self) -> int:
-        """How many are under way."""
-        return len(self.under_way)
-
     def new(self, what: str) -> Call:
         """A call, which begins with its block; ``what`` names it for people."""
         return Call(self, what, trio.current_time() + self._timeout)

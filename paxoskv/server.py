@@ -65,6 +65,7 @@ from .wire import (
 logger: Final = logging.getLogger(__name__)
 
 _FADING: Final = 0.9  # how slowly a slow flush is forgotten
+_SEARCHES: Final = Scan, Status  # requests for which the store is searched whatever they ask
 
 
 class Store(acceptor.Store, Protocol):
@@ -496,7 +497,7 @@ class _Sender:
 
 def _searches(request: Request) -> bool:
     """Whether it may have to look at many records, though it takes and gives few bytes."""
-    return isinstance(request, Scan | Status) or (isinstance(request, Find) and request.below < END)
+    return isinstance(request, _SEARCHES) or (isinstance(request, Find) and request.below < END)
 
 
 def _patience(size: int) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sized
 from datetime import datetime
+from itertools import chain
 from math import isnan
 from typing import Any, Final
 
@@ -101,8 +102,7 @@ class _Check:
                     if type(item) not in PLAIN:
                         self.check(item, f"{where}[{index}]", depth - 1)
             case dict():
-                self._count(value, value.values())
-                self._count((), value)
+                self._count(value, chain(value, value.values()))
                 for key, item in value.items():
                     if type(key) is not str:
                         self._check_key(key, where, len(value))

@@ -17,7 +17,7 @@ from paxoskv.paxos.operation import Latest
 from paxoskv.server import Host, listen
 from paxoskv.storage.memory import MemoryStore
 
-from .test_disk_before_word import GatedStore
+from .stores import GatedStore
 
 
 async def test_r8_who_was_away_learns_the_versions_between_as_well() -> None:

@@ -262,7 +262,7 @@ async def test_cancelling_at_every_await_point_leaves_the_client_usable(
                 # The same again gives the right answer (R11), to every client.
                 entry = await kv.propose("foo", n, "mine")
                 assert entry == await rival.get("foo", n) == await kv.get("foo", n)
-                assert not kv._client._calls
+                assert not kv._client._calls.under_way
                 assert not kv._client._writers.holders
                 assert not kv._client.rounds._fresh
                 assert not kv._client.rounds._continuing

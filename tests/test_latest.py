@@ -54,6 +54,13 @@ def find(acceptors: Acceptors, answering: str, *, finishing: bool = False) -> La
     return found
 
 
+def finishes(finder: Finder, ver: int) -> None:
+    """Its next step is phase 1 of that version."""
+    prepare = finder.ask()
+    assert isinstance(prepare, Prepare)
+    assert prepare.instance == Instance("foo", ver)
+
+
 def put(
     acceptors: Acceptors, ver: int, value: bytes, answering: str, who: bytes = ME
 ) -> tuple[Latest | Compacted | None, Proposal]:
@@ -250,9 +257,7 @@ def test_r6_where_nothing_is_chosen_at_the_top_the_look_up_goes_on_below() -> No
     left = Vote(Ballot(1, OTHER), Proposal(ProposalId(OTHER, 2), b"left behind"))
     assert finder.receive(A, Found(0, KNOWN, 0)) is None
     assert isinstance(finder.receive(C, Found(1, left, 1)), Pause)
-    prepare = finder.ask()
-    assert isinstance(prepare, Prepare)
-    assert prepare.instance == Instance("foo", 1)
+    finishes(finder, 1)
     # C is away by now, and a quorum without its vote promises: version 1 was never chosen.
     assert finder.receive(A, Promise(None, 0)) is None
     assert finder.receive(B, Promise(None, 0)) == Find("foo", 1)
@@ -268,16 +273,12 @@ def test_r7_what_is_left_of_one_version_is_never_proposed_at_another() -> None:
     left = Vote(Ballot(1, OTHER), Proposal(ProposalId(OTHER, 2), b"left at 5"))
     assert finder.receive(A, Found(5, left, 5)) is None
     assert isinstance(finder.receive(B, Found(NO_TOP, None, NO_TOP)), Pause)
-    prepare = finder.ask()
-    assert isinstance(prepare, Prepare)
-    assert prepare.instance == Instance("foo", 5)
+    finishes(finder, 5)
     assert finder.receive(C, Compacted(6, KNOWN, 7)) == Find("foo", 2**53)
     append = Vote(FAST, Proposal(ProposalId(OTHER, 3), b"an append at 7"), append=True)
     assert finder.receive(B, Found(6, KNOWN, 6)) is None
     assert isinstance(finder.receive(C, Found(7, append, 7)), Pause)
-    prepare = finder.ask()
-    assert isinstance(prepare, Prepare)
-    assert prepare.instance == Instance("foo", 7)
+    finishes(finder, 7)
     assert finder.receive(A, Promise(None, 5)) is None
     assert finder.receive(B, Promise(None, 6)) == Find("foo", 7), "nothing is proposed there"
 
@@ -291,9 +292,7 @@ def test_r7_a_reply_that_comes_again_moves_nothing_to_another_version() -> None:
     assert isinstance(finder.receive(B, Found(NO_TOP, None, NO_TOP)), Pause)
     append = Vote(FAST, Proposal(ProposalId(OTHER, 3), b"an append at 1"), append=True)
     assert not isinstance(finder.receive(A, Found(1, append, 1)), Accept)
-    prepare = finder.ask()
-    assert isinstance(prepare, Prepare)
-    assert prepare.instance == Instance("foo", 1)
+    finishes(finder, 1)
     assert finder.receive(B, Promise(None, 0)) is None
     assert finder.receive(C, Promise(None, 0)) == Find("foo", 1), "nothing is proposed there"
 

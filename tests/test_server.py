@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import cbor2
@@ -17,7 +17,7 @@ import paxoskv
 from paxoskv import limits, open_kv, open_local_cluster, server, wire
 from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import MIB
-from paxoskv.paxos.acceptor import Register, Summary
+from paxoskv.paxos.acceptor import Summary
 from paxoskv.paxos.messages import (
     Accept,
     Ballot,
@@ -37,6 +37,7 @@ from paxoskv.server import Host, Store, listen
 from paxoskv.storage.memory import MemoryStore
 
 from .frames import replies_in
+from .stores import GatedStore
 
 ME = b"p" * 16
 GOOD = wire.run(0, wire.encode_requests([Read(Instance("foo", 0))]))
@@ -321,25 +322,12 @@ async def test_r12_who_announces_much_and_sends_little_has_little_time(
             assert await is_dropped(stream)
 
 
-class Saving(MemoryStore):
-    """A store that waits for a flush."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.saved = self.flushed = 0
-
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
-        super().save(key, summary, registers)
-        self.saved += 1
-
-    def flush(self) -> None:
-        self.flushed = self.saved
-
-
 async def test_r12_a_flush_does_not_wait_for_other_threads() -> None:
     """A thread of trio's own may hang: it looks up a name that nobody answers for."""
     limiter = trio.to_thread.current_default_thread_limiter()
-    async with AsyncExitStack() as taken, serving(Saving()) as (host, _):
+    store = GatedStore()
+    store.gate.set()
+    async with AsyncExitStack() as taken, serving(store) as (host, _):
         for _ in range(int(limiter.total_tokens)):
             borrower = object()
             await limiter.acquire_on_behalf_of(borrower)
