@@ -167,7 +167,7 @@ def process(path: Path, todo: str, keys: int) -> None:
             store.flush()
         case "read":
             for number in range(0, keys, 10):
-                store.summary(f"key {number * 7919 % keys}")
+                store.ledger(f"key {number * 7919 % keys}")
         case "scan":
             assert sum(1 for _ in store.keys("", "")) == keys
     spent = time.perf_counter() - began - opened

@@ -24,7 +24,7 @@ class GatedStore(MemoryStore):
         self.gate = threading.Event()
         self.problem: StoreError | None = None
         self.saved = self.flushed = self.flushes = 0
-        self._durable = copy.deepcopy((self._summaries, self._registers))
+        self._durable = copy.deepcopy((self._ledgers, self._keys))
 
     def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
         super().save(key, summary, registers)
@@ -32,7 +32,7 @@ class GatedStore(MemoryStore):
 
     def flush(self) -> None:
         self.flushes += 1
-        saved, state = self.saved, copy.deepcopy((self._summaries, self._registers))
+        saved, state = self.saved, copy.deepcopy((self._ledgers, self._keys))
         assert self.gate.wait(20)
         if self.problem is not None:
             raise self.problem
@@ -41,5 +41,5 @@ class GatedStore(MemoryStore):
     def reload(self) -> None:
         if self.problem is not None:
             raise self.problem
-        self._summaries, self._registers = copy.deepcopy(self._durable)
+        self._ledgers, self._keys = copy.deepcopy(self._durable)
         self.flushed = self.saved

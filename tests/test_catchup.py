@@ -34,7 +34,7 @@ async def test_r8_who_was_away_learns_the_versions_between_as_well() -> None:
     learner = _Learner(host, Others())  # type: ignore[arg-type]
     assert await learner._learn("foo", versions[4]) == 4
     await learner._commit(0)
-    assert store.summary("foo") == Summary(top=4, chosen=(0, 1, 2, 3, 4))
+    assert store.ledger("foo").summary == Summary(top=4, chosen=(0, 1, 2, 3, 4))
 
 
 async def test_a_key_that_is_missed_again_while_it_is_looked_up_is_looked_up_again() -> None:
@@ -97,9 +97,9 @@ class Forgetful(GatedStore):
     forgot: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def reload(self) -> None:
-        before = self.summary("foo")
+        before = self.ledger("foo").summary
         super().reload()
-        self.forgot = before.chosen, self.summary("foo").chosen
+        self.forgot = before.chosen, self.ledger("foo").summary.chosen
 
 
 async def test_who_forgot_a_commit_with_a_flush_that_failed_learns_it_again(

@@ -56,7 +56,7 @@ def voted_for(proposal: Proposal) -> tuple[Acceptor, MemoryStore]:
 def test_r8_a_commit_marks_the_vote_with_the_same_id() -> None:
     acceptor, store = voted_for(P)
     assert acceptor.handle(Commit(FOO, P.id, None)) == Noted()
-    assert store.summary("foo").chosen == (0,)
+    assert store.ledger("foo").summary.chosen == (0,)
     assert acceptor.handle(Read(FOO)) == Chosen(P, 0)
     assert acceptor.handle(Commit(FOO, P.id, None)) == Noted()
 
@@ -78,11 +78,13 @@ def test_r8_an_accept_commits_the_version_before() -> None:
             assert accept.after is not None
             two.handle(Commit(FOO, accept.after, None))
             assert one.handle(accept) == two.handle(accept._replace(after=None))
-            assert store.summary("foo") == other_store.summary("foo")
+            assert store.ledger("foo").summary == other_store.ledger("foo").summary
             for instance in (FOO, following):
-                assert store.register(instance) == other_store.register(instance)
+                assert store.ledger(instance.key).register(instance.ver) == other_store.ledger(
+                    instance.key
+                ).register(instance.ver)
             assert one.missed == two.missed
-            assert store.summary("foo").chosen == ((0,) if accept.after == P.id else ())
+            assert store.ledger("foo").summary.chosen == ((0,) if accept.after == P.id else ())
 
 
 def test_r9_an_accept_that_commits_what_is_dropped_already_is_answered() -> None:
@@ -97,13 +99,13 @@ def test_r9_an_accept_that_commits_what_is_dropped_already_is_answered() -> None
 @pytest.mark.parametrize("other", [Q, TWIN])
 def test_r8_a_commit_never_marks_a_vote_with_another_id(other: Proposal) -> None:
     acceptor, store = voted_for(P)
-    before = store.register(FOO)
+    before = store.ledger(FOO.key).register(FOO.ver)
     # Also when the ballot is the same, or the value is equal.
     assert acceptor.handle(Commit(FOO, other.id, None)) == Noted()
-    assert store.register(FOO) == before
+    assert store.ledger(FOO.key).register(FOO.ver) == before
     assert list(acceptor.missed) == ["foo"]
     assert acceptor.handle(Commit(FOO, other.id, other)) == Noted()
-    assert store.register(FOO) == Register(chosen=other)
+    assert store.ledger(FOO.key).register(FOO.ver) == Register(chosen=other)
 
 
 def test_r8_a_commit_marks_no_other_proposal_of_the_same_proposer() -> None:
@@ -111,7 +113,7 @@ def test_r8_a_commit_marks_no_other_proposal_of_the_same_proposer() -> None:
     acceptor = Acceptor(store)
     acceptor.handle(Accept(FOO, Ballot(1, ME), P))
     assert acceptor.handle(Commit(FOO, ProposalId(ME, 2), None)) == Noted()
-    assert store.summary("foo").chosen == ()
+    assert store.ledger("foo").summary.chosen == ()
 
 
 def test_r8_nothing_is_told_to_be_chosen_before_a_quorum_has_voted() -> None:
@@ -136,9 +138,9 @@ def test_r8_a_commit_without_a_vote_needs_the_proposal() -> None:
     store = MemoryStore()
     acceptor = Acceptor(store)
     assert acceptor.handle(Commit(FOO, P.id, None)) == Noted()
-    assert store.summary("foo") == UNHEARD
+    assert store.ledger("foo").summary == UNHEARD
     assert acceptor.handle(Commit(FOO, P.id, P)) == Noted()
-    assert store.summary("foo") == Summary(0, 0, (0,))
+    assert store.ledger("foo").summary == Summary(0, 0, (0,))
     assert acceptor.handle(Read(FOO)) == Chosen(P, 0)
 
 
@@ -151,13 +153,13 @@ def test_r8_what_is_chosen_stays_chosen() -> None:
 
 def test_r3_an_acceptor_that_knows_what_is_chosen_answers_everything_with_it() -> None:
     acceptor, store = voted_for(P)
-    before = store.register(FOO)
+    before = store.ledger(FOO.key).register(FOO.ver)
     acceptor.handle(Commit(FOO, P.id, None))
     high = Ballot(9, OTHER)
     for request in (Read(FOO), Prepare(FOO, high), Accept(FOO, high, Q)):
         assert acceptor.handle(request) == Chosen(P, 0)
     assert acceptor.handle(Find("foo", 5)) == Found(0, P, 0)
-    assert store.register(FOO) == before
+    assert store.ledger(FOO.key).register(FOO.ver) == before
 
 
 def test_r8_a_proposer_that_is_told_what_is_chosen_is_done() -> None:
@@ -184,8 +186,8 @@ def compacted(keep: int = 2, versions: int = 5) -> tuple[Acceptor, MemoryStore, 
 
 def test_r9_what_is_older_than_the_newest_chosen_ones_is_dropped_whole() -> None:
     acceptor, store, proposals = compacted()
-    assert store.summary("foo") == Summary(top=4, floor=3, chosen=(3, 4))
-    assert store.below("foo", 3) is None
+    assert store.ledger("foo").summary == Summary(top=4, floor=3, chosen=(3, 4))
+    assert store.ledger("foo").below(3) is None
     for ver in (3, 4):
         assert acceptor.handle(Read(Instance("foo", ver))) == Chosen(proposals[ver], 4)
 
@@ -201,7 +203,7 @@ def test_r9_a_dropped_version_is_never_answered_as_if_it_were_new() -> None:
         assert acceptor.handle(Commit(instance, Q.id, Q)) == Noted()
     assert acceptor.handle(Find("foo", 3)) == gone
     assert acceptor.handle(Find("foo", 4)) == Found(3, proposals[3], 4)
-    assert store.below("foo", 3) is None
+    assert store.ledger("foo").below(3) is None
 
 
 def test_r9_open_instances_above_the_floor_stay() -> None:
@@ -213,10 +215,10 @@ def test_r9_open_instances_above_the_floor_stay() -> None:
     acceptor.handle(Accept(Instance("foo", 2), *vote))
     for ver in (4, 5):
         acceptor.handle(Commit(Instance("foo", ver), Q.id, Q))
-    assert store.summary("foo") == Summary(top=9, floor=5, chosen=(5,))
-    assert store.register(Instance("foo", 9)).voted == vote
-    assert store.register(Instance("foo", 7)).promised == Ballot(3, OTHER)
-    assert store.register(Instance("foo", 2)) == Register()
+    assert store.ledger("foo").summary == Summary(top=9, floor=5, chosen=(5,))
+    assert store.ledger("foo").register(9).voted == vote
+    assert store.ledger("foo").register(7).promised == Ballot(3, OTHER)
+    assert store.ledger("foo").register(2) == Register()
 
 
 def test_r9_versions_may_become_known_in_any_order() -> None:
@@ -225,7 +227,7 @@ def test_r9_versions_may_become_known_in_any_order() -> None:
         acceptor = Acceptor(store, keep=2)
         for ver in order:
             acceptor.handle(Commit(Instance("foo", ver), P.id, P))
-        assert store.summary("foo") == Summary(top=3, floor=2, chosen=(2, 3))
+        assert store.ledger("foo").summary == Summary(top=3, floor=2, chosen=(2, 3))
 
 
 def test_r9_one_compacted_answer_stops_a_proposer() -> None:

@@ -238,7 +238,7 @@ async def alone(acceptor: Acceptor) -> dict[str, Entry]:
         store = directory.open_store()
         for key, summary in store.keys("", ""):
             instance = Instance(key, summary.top)
-            chosen = store.register(instance).chosen
+            chosen = store.ledger(instance.key).register(instance.ver).chosen
             if chosen is not None:
                 known[key] = to_entry(instance, chosen)
         store.close()
@@ -255,7 +255,7 @@ async def test_r8_sigterm_loses_no_commit_that_has_arrived() -> None:
         for acceptor in acceptors:
             with hold_directory(acceptor.directory) as directory:
                 with closing(directory.open_store()) as store:
-                    known = [store.summary(f"key {number}").chosen for number in range(20)]
+                    known = [store.ledger(f"key {number}").summary.chosen for number in range(20)]
                 assert known == [(0,)] * 20
 
 

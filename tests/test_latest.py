@@ -36,6 +36,7 @@ from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
 from paxoskv.paxos.scanner import Scanner
 from paxoskv.remembered import Remembered
+from paxoskv.storage import memory
 from paxoskv.storage.memory import MemoryStore
 
 from .pure import Acceptors
@@ -337,17 +338,16 @@ def test_an_acceptor_that_takes_back_its_report_ends_only_the_operation() -> Non
         proposer.receive(A, Voted(0))
 
 
-def test_looking_for_the_latest_never_walks_over_promises() -> None:
+def test_looking_for_the_latest_never_walks_over_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
+    below = memory.Ledger.below
 
-    class Watched(MemoryStore):
-        __slots__ = ()
+    def watched(ledger: memory.Ledger, ver: int) -> tuple[int, Register] | None:
+        asked.append(ver)
+        return below(ledger, ver)
 
-        def below(self, key: str, ver: int) -> tuple[int, Register] | None:
-            asked.append(ver)
-            return super().below(key, ver)
-
-    acceptor = Acceptor(Watched())
+    monkeypatch.setattr(memory.Ledger, "below", watched)
+    acceptor = Acceptor(MemoryStore())
     vote = Vote(Ballot(1, ME), Proposal(ProposalId(ME, 1), b"x"))
     acceptor.handle(Accept(Instance("foo", 3), *vote))
     for ver in range(4, 50):

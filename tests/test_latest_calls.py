@@ -240,7 +240,7 @@ async def test_r9_old_versions_are_compacted() -> None:
                 await write("foo", 3, 3)
         assert [entry.ver for entry in await kv.history("foo")] == list(range(40 - KEPT, 40))
         for store in cluster._stores:
-            assert store.below("foo", 40 - KEPT) is None
+            assert store.ledger("foo").below(40 - KEPT) is None
 
 
 async def test_r8_the_next_client_finds_committed_entries_after_a_close() -> None:
@@ -248,7 +248,7 @@ async def test_r8_the_next_client_finds_committed_entries_after_a_close() -> Non
         async with open_kv(cluster.addresses) as kv:
             await kv.put("foo", 1)
         # The client has told, before it went, what it knew to be chosen.
-        assert all(store.summary("foo").chosen == (0,) for store in cluster._stores)
+        assert all(store.ledger("foo").summary.chosen == (0,) for store in cluster._stores)
 
 
 def leave_votes(cluster: LocalCluster, acceptors: str, ver: int, val: object) -> Proposal:

@@ -63,10 +63,10 @@ def found(store: AnyStore) -> list[int]:
     """Which records of the series are there, and whole."""
     numbers = sorted(int(key[1:]) for key, _ in store.keys("k", ""))
     for number in numbers:
-        decided = store.register(Instance(f"k{number}", 0)).chosen
+        decided = store.ledger(f"k{number}").register(0).chosen
         assert decided is not None
         assert decided.id.serial == number
-        assert store.summary(f"k{number}") == Summary(0, 0, (0,))
+        assert store.ledger(f"k{number}").summary == Summary(0, 0, (0,))
     assert store.statistics()[0] == len(numbers)
     return numbers
 
@@ -114,9 +114,9 @@ def store(request: pytest.FixtureRequest) -> AnyStore:
 
 
 def test_what_was_never_saved_is_blank(store: AnyStore) -> None:
-    assert store.summary("k") == UNHEARD
-    assert store.register(Instance("k", 0)) == BLANK
-    assert store.below("k", END) is None
+    assert store.ledger("k").summary == UNHEARD
+    assert store.ledger("k").register(0) == BLANK
+    assert store.ledger("k").below(END) is None
     assert list(store.keys("", "")) == []
     assert store.statistics()[0] == 0
     assert store.saved == store.flushed == 0
@@ -139,9 +139,9 @@ def test_a_register_comes_back_as_it_was_saved(store: AnyStore, register: Regist
     for ver in (0, 1, 255, 256, 2**53 - 1):
         store.save("k", Summary(ver), {ver: register})
         store.flush()
-        assert store.register(Instance("k", ver)) == register
-        assert store.summary("k") == Summary(ver)
-        assert store.register(Instance("k", ver + 1)) == BLANK
+        assert store.ledger("k").register(ver) == register
+        assert store.ledger("k").summary == Summary(ver)
+        assert store.ledger("k").register(ver + 1) == BLANK
 
 
 @pytest.mark.parametrize("chosen", [(), (0,), (3, 4, 5), (0, 2, 3), (2**53 - 1,)])
@@ -154,8 +154,8 @@ def test_a_key_with_promises_only_is_no_key_yet(store: AnyStore) -> None:
     store.save("k", UNHEARD, {4: Register(BALLOT)})
     assert list(store.keys("", "")) == []
     assert store.statistics()[0] == 0
-    assert store.register(Instance("k", 4)) == Register(BALLOT)
-    assert store.below("k", END) is None, "a promise is nothing to show"
+    assert store.ledger("k").register(4) == Register(BALLOT)
+    assert store.ledger("k").below(END) is None, "a promise is nothing to show"
 
 
 def test_keys_come_in_the_order_of_their_code_points(store: AnyStore) -> None:
@@ -175,20 +175,20 @@ def test_below_is_the_highest_version_with_a_sight_of_that_key(store: AnyStore) 
     store.save("k", Summary(9), {2: chosen(2), 5: vote, 7: Register(BALLOT), 9: chosen(9)})
     for other in ("", "j", "k\0", "l", "\0k"):  # neighbours, in one way or another
         store.save(other, Summary(3), {3: chosen(0)})
-    assert store.below("k", END) == (9, chosen(9))
-    assert store.below("k", 9) == store.below("k", 6) == (5, vote)
-    assert store.below("k", 5) == store.below("k", 3) == (2, chosen(2))
-    assert store.below("k", 2) is store.below("k", 0) is None
+    assert store.ledger("k").below(END) == (9, chosen(9))
+    assert store.ledger("k").below(9) == store.ledger("k").below(6) == (5, vote)
+    assert store.ledger("k").below(5) == store.ledger("k").below(3) == (2, chosen(2))
+    assert store.ledger("k").below(2) is store.ledger("k").below(0) is None
 
 
 def test_r9_below_the_floor_everything_is_dropped_and_nothing_else(store: AnyStore) -> None:
     store.save("k", Summary(9, 0, (9,)), {ver: chosen(ver) for ver in (0, 3, 4, 9)})
     store.save("j", Summary(9, 0, (9,)), {ver: chosen(ver) for ver in (0, 3, 4, 9)})
     store.save("k", Summary(9, 4, (4, 9)), {1: chosen(1)})
-    assert [store.register(Instance("k", ver)) for ver in (0, 1, 3)] == [BLANK] * 3
-    assert [store.register(Instance("k", ver)) for ver in (4, 9)] == [chosen(4), chosen(9)]
-    assert store.below("k", 4) is None
-    assert store.below("j", 4) == (3, chosen(3))
+    assert [store.ledger("k").register(ver) for ver in (0, 1, 3)] == [BLANK] * 3
+    assert [store.ledger("k").register(ver) for ver in (4, 9)] == [chosen(4), chosen(9)]
+    assert store.ledger("k").below(4) is None
+    assert store.ledger("j").below(4) == (3, chosen(3))
 
 
 # --- The store on disk is the one in memory, but for what it survives -----------------
@@ -246,11 +246,10 @@ def test_the_store_on_disk_is_like_the_one_in_memory(tmp_path: Path, steps: list
                     assert replies[0] == replies[1]
                     assert not real.empty
         for key in ("", "a", "aa", "b", "\0", "é"):
-            assert real.summary(key) == model.summary(key)
+            assert real.ledger(key).summary == model.ledger(key).summary
             for ver in range(14):
-                instance = Instance(key, ver)
-                assert real.register(instance) == model.register(instance)
-                assert real.below(key, ver) == model.below(key, ver)
+                assert real.ledger(key).register(ver) == model.ledger(key).register(ver)
+                assert real.ledger(key).below(ver) == model.ledger(key).below(ver)
             assert list(real.keys(key, "")) == list(model.keys(key, ""))
             assert list(real.keys("", key)) == list(model.keys("", key))
         assert real.statistics()[0] == model.statistics()[0]
@@ -285,7 +284,7 @@ def test_r1_only_a_flush_makes_clean(on_disk: DiskStore) -> None:
     assert dirty(on_disk)
     on_disk.flush()
     assert not dirty(on_disk)
-    on_disk.save("k0", on_disk.summary("k0"), {})
+    on_disk.save("k0", on_disk.ledger("k0").summary, {})
     assert not dirty(on_disk), "nothing was written"
 
 
@@ -362,9 +361,8 @@ def test_r1_after_a_failure_nothing_is_answered_until_it_reloads(
         on_disk.flush()
     on_disk._db = rocks
     for call in (
-        lambda: on_disk.summary("k0"),
-        lambda: on_disk.register(Instance("k0", 0)),
-        lambda: on_disk.below("k0", END),
+        lambda: on_disk.ledger("k0").summary,
+        lambda: on_disk.ledger("k0").register(0),
         lambda: list(on_disk.keys("", "")),
         lambda: on_disk.save("k0", UNHEARD, {}),
         on_disk.flush,
@@ -669,11 +667,11 @@ def test_what_is_saved_is_seen_by_every_way_to_look_before_it_is_written(
     rocks = on_disk._db
     on_disk._db = Rocks(rocks, write=written.append)  # type: ignore[assignment]
     put(on_disk, 0)
-    assert on_disk.summary("k0").top == 0
-    assert on_disk.register(Instance("k0", 0)).chosen is not None
+    assert on_disk.ledger("k0").summary.top == 0
+    assert on_disk.ledger("k0").register(0).chosen is not None
     assert not written, "it waits for the flush"
     on_disk._db = rocks
-    assert on_disk.below("k0", END) is not None
+    assert on_disk.ledger("k0").below(END) is not None
     assert [key for key, _ in on_disk.keys("", "")] == ["k0"]
     assert not on_disk.empty
 
@@ -688,7 +686,7 @@ def test_what_is_written_is_forgotten_in_memory_and_found_on_disk(
         for number in range(300):
             put(store, number)
             for earlier in (0, max(number - 20, 0)):
-                assert store.register(Instance(f"k{earlier}", 0)).chosen is not None
+                assert store.ledger(f"k{earlier}").register(0).chosen is not None
         assert found(store) == list(range(300))
         assert len(store._recent) < 16
 
@@ -714,9 +712,9 @@ def test_what_is_being_written_is_seen_though_it_is_not_remembered(
         try:
             assert writing.wait(10)
             for number in range(1, 20):
-                store.summary(f"k{number}")
+                store.ledger(f"k{number}")
             assert store._recent.get("k0") is None
-            assert store.register(Instance("k0", 0)) == chosen(0)
+            assert store.ledger("k0").register(0) == chosen(0)
         finally:
             go_on.set()
             thread.join()
@@ -733,8 +731,8 @@ def test_r9_nothing_is_dropped_without_its_floor(on_disk: DiskStore) -> None:
     with pytest.raises(StoreError, match="Input/output error"):
         on_disk.flush()
     on_disk.reload()
-    assert on_disk.summary("foo") == Summary(0, 0, (0,))
-    assert on_disk.register(Instance("foo", 0)) == Register(chosen=older)
+    assert on_disk.ledger("foo").summary == Summary(0, 0, (0,))
+    assert on_disk.ledger("foo").register(0) == Register(chosen=older)
 
 
 def test_r9_what_was_dropped_is_gone_before_it_is_written(path: Path) -> None:
@@ -744,9 +742,9 @@ def test_r9_what_was_dropped_is_gone_before_it_is_written(path: Path) -> None:
         store.flush()
     with closing(DiskStore(path, IDENTITY)) as store:
         store.save("k", Summary(5, 5, (5,)), {})
-        assert store.register(Instance("k", 2)) == BLANK
+        assert store.ledger("k").register(2) == BLANK
         store.flush()
-        assert store.register(Instance("k", 2)) == BLANK
+        assert store.ledger("k").register(2) == BLANK
 
 
 def test_r2_a_promise_above_all_versions_is_found_again(path: Path) -> None:
@@ -756,8 +754,8 @@ def test_r2_a_promise_above_all_versions_is_found_again(path: Path) -> None:
         store.save("new", UNHEARD, {9: Register(BALLOT)})
         store.flush()
     with closing(DiskStore(path, IDENTITY)) as store:
-        assert store.register(Instance("k", 7)) == Register(BALLOT)
-        assert store.register(Instance("new", 9)) == Register(BALLOT)
+        assert store.ledger("k").register(7) == Register(BALLOT)
+        assert store.ledger("new").register(9) == Register(BALLOT)
         assert [key for key, _ in store.keys("", "")] == ["k"]
         assert store.statistics()[0] == 1
 
@@ -766,18 +764,18 @@ def test_r12_a_summary_that_grows_counts(on_disk: DiskStore) -> None:
     empty = on_disk._recent._size
     for ver in range(1000):
         on_disk.save("k", Summary(ver, 0, tuple(range(ver))), {})
-    assert on_disk._of("k").size > 1000 * 32
+    assert on_disk.ledger("k").size > 1000 * 32
     assert on_disk._recent._size - empty > 1000 * 32, "and makes others go the sooner"
 
 
 def test_of_many_versions_of_a_key_few_are_in_memory_once_they_are_written(
     on_disk: DiskStore,
 ) -> None:
-    kept = on_disk._of("k")
+    kept = on_disk.ledger("k")
     empty = kept.size
     for ver in range(20):
         on_disk.save("k", Summary(ver), {ver: chosen(ver)})
-    assert [on_disk.register(Instance("k", ver)) for ver in range(20)] == [
+    assert [on_disk.ledger("k").register(ver) for ver in range(20)] == [
         chosen(ver) for ver in range(20)
     ], "what is not written is nowhere else"
     on_disk.flush()
@@ -786,9 +784,9 @@ def test_of_many_versions_of_a_key_few_are_in_memory_once_they_are_written(
         on_disk.flush()
         assert len(kept.registers) <= 4
     for ver in range(40):
-        assert on_disk.register(Instance("k", ver)) == chosen(ver)
+        assert on_disk.ledger("k").register(ver) == chosen(ver)
         assert len(kept.registers) <= 4
-    assert on_disk._of("k") is kept
+    assert on_disk.ledger("k") is kept
     assert kept.size - empty < 5 * 1100
     assert on_disk._recent._size == kept.size
 
@@ -808,7 +806,7 @@ def test_a_flush_in_a_thread_misses_nothing_that_is_saved_beside_it(
         for number in range(3000):
             put(store, number)
             if number % 7 == 0:
-                assert store.below(f"k{number}", END) is not None
+                assert store.ledger(f"k{number}").below(END) is not None
         done.set()
         thread.join()
         store.flush()
@@ -826,9 +824,9 @@ def test_versions_are_dropped_whether_they_are_written_or_not(on_disk: DiskStore
         on_disk.save(key, Summary(3 * gap, 3 * gap, (3 * gap,)), {})
         on_disk.flush()
         for ver in range(0, 3 * gap, gap):
-            assert on_disk.register(Instance(key, ver)) == BLANK
-        assert on_disk.below(key, 3 * gap) is None
-        assert on_disk.register(Instance(key, 3 * gap)) == chosen(3 * gap)
+            assert on_disk.ledger(key).register(ver) == BLANK
+        assert on_disk.ledger(key).below(3 * gap) is None
+        assert on_disk.ledger(key).register(3 * gap) == chosen(3 * gap)
 
 
 def test_the_recently_used_stay_within_their_limit() -> None:
@@ -880,7 +878,7 @@ for _ in range(2):
     else:
         raise SystemExit("it reloaded without room")
     try:
-        store.summary("k0")
+        store.ledger("k0").summary
     except StoreError:
         pass
     else:

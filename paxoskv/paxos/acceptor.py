@@ -91,6 +91,25 @@ UNHEARD: Final = Summary()
 """The summary of a key that an acceptor never voted on."""
 
 
+class Ledger(Protocol):
+    """What an acceptor remembers of one key, good until it is read from disk again.
+
+    Attributes:
+        summary: of the key as a whole, :data:`UNHEARD` if there is none yet.
+    """
+
+    @property
+    def summary(self) -> Summary: ...  # noqa: D102 - as above
+
+    def register(self, ver: int) -> Register:
+        """The register of a version, :data:`BLANK` if there is none yet."""
+        ...
+
+    def below(self, ver: int) -> tuple[int, Register] | None:
+        """The highest version below ``ver`` whose register has a sight, and the register."""
+        ...
+
+
 class Store(Protocol):
     """Where an acceptor keeps its registers. ``paxoskv.storage`` has them.
 
@@ -98,16 +117,8 @@ class Store(Protocol):
     :data:`UNHEARD` is not kept: such a key has promises only.
     """
 
-    def summary(self, key: str) -> Summary:
-        """The summary of a key, :data:`UNHEARD` if there is none yet."""
-        ...
-
-    def register(self, instance: Instance) -> Register:
-        """The register of an instance, :data:`BLANK` if there is none yet."""
-        ...
-
-    def below(self, key: str, ver: int) -> tuple[int, Register] | None:
-        """The highest version below ``ver`` whose register has a sight, and the register."""
+    def ledger(self, key: str) -> Ledger:
+        """What is remembered of a key, and what is saved later on of it."""
         ...
 
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
@@ -172,6 +183,21 @@ def _with_chosen(ver: int, register: Register, summary: Summary) -> Register:
     return Register(chosen=register.voted.proposal)
 
 
+def _known(ledger: Ledger) -> Told:
+    """The latest version that is known to be chosen."""
+    summary = ledger.summary
+    if not summary.chosen:
+        return Told(NO_TOP, None)
+    latest = summary.chosen[-1]
+    return Told(latest, _with_chosen(latest, ledger.register(latest), summary).chosen)
+
+
+def _compacted(ledger: Ledger) -> Compacted:
+    latest, proposal = _known(ledger)
+    assert proposal is not None, "what is dropped is older than something known"
+    return Compacted(latest, proposal, ledger.summary.top)
+
+
 class Acceptor:
     """One acceptor: a store, and the answers that keep the promises in it.
 
@@ -199,11 +225,7 @@ class Acceptor:
 
     def known(self, key: str) -> Told:
         """The latest version of a key that it knows to be chosen."""
-        summary = self._store.summary(key)
-        if not summary.chosen:
-            return Told(NO_TOP, None)
-        latest = summary.chosen[-1]
-        return Told(latest, self._register(Instance(key, latest), summary).chosen)
+        return _known(self._store.ledger(key))
 
     def handle(self, request: Request) -> Reply:
         """Answer a request, and keep in the store what the answer rests on."""
@@ -223,22 +245,19 @@ class Acceptor:
             case _:
                 assert_never(request)
 
-    def _register(self, instance: Instance, summary: Summary) -> Register:
-        return _with_chosen(instance.ver, self._store.register(instance), summary)
-
     def _answer(self, request: Read | Prepare | Accept) -> Reply:
         """Answer what is asked about an instance (rules R2, R3 and R9)."""
-        instance = request.instance
-        key, ver = instance
-        summary = stored = self._store.summary(key)
+        key, ver = request.instance
+        ledger = self._store.ledger(key)
+        summary = ledger.summary
         changed: dict[int, Register] = {}
         if isinstance(request, Accept) and request.after is not None:
-            summary = self._learn(Instance(key, ver - 1), request.after, None, stored, changed)
+            summary = self._learn(ledger, Instance(key, ver - 1), request.after, None, changed)
         reply: Reply
         if ver < summary.floor:
-            reply = self._compacted(key)
+            reply = _compacted(ledger)
         else:
-            before = self._register(instance, summary)
+            before = _with_chosen(ver, ledger.register(ver), summary)
             after, reply = answer(before, summary.top, request)
             if after != before:
                 assert after.promised >= before.promised, "a promise is never taken back"
@@ -246,42 +265,43 @@ class Acceptor:
                 if after.voted is not None and ver > summary.top:
                     summary = Summary(ver, summary.floor, summary.chosen)
                 changed[ver] = after
-        if changed or summary is not stored:
+        if changed or summary is not ledger.summary:
             self._store.save(key, summary, changed)
         return reply
 
     def _commit(self, commit: Commit) -> Noted:
-        summary = stored = self._store.summary(commit.instance.key)
+        ledger = self._store.ledger(commit.instance.key)
         changed: dict[int, Register] = {}
-        summary = self._learn(*commit, stored, changed)
-        if summary is not stored:
+        summary = self._learn(ledger, *commit, changed)
+        if summary is not ledger.summary:
             self._store.save(commit.instance.key, summary, changed)
         return Noted()
 
     def _learn(
         self,
+        ledger: Ledger,
         instance: Instance,
         id_: ProposalId,
         proposal: Proposal | None,
-        summary: Summary,
         changed: dict[int, Register],
     ) -> Summary:
         """Learn what is chosen, and drop what that makes too old (rules R8 and R9).
 
         Args:
+            ledger: of the key.
             instance: of which it is told.
             id_: of the proposal that is chosen there.
             proposal: the proposal, if it came along.
-            summary: of the key.
             changed: takes the registers that are to be saved with the summary.
 
         Returns:
             The new summary.
         """
         key, ver = instance
+        summary = ledger.summary
         if ver < summary.floor:
             return summary
-        _, voted, known = self._store.register(instance)
+        _, voted, known = ledger.register(ver)
         chosen = summary.chosen
         at = bisect(chosen, ver)
         if at and chosen[at - 1] == ver:
@@ -301,11 +321,6 @@ class Acceptor:
             changed[ver] = Register(chosen=proposal)
         return Summary(max(summary.top, ver), floor, kept)
 
-    def _compacted(self, key: str) -> Compacted:
-        latest, proposal = self.known(key)
-        assert proposal is not None, "what is dropped is older than something known"
-        return Compacted(latest, proposal, self._store.summary(key).top)
-
     def _miss(self, key: str) -> None:
         if len(self.missed) < MAX_MISSED_KEYS:
             self.missed[key] = None
@@ -313,16 +328,17 @@ class Acceptor:
             self.missed_unnamed = True
 
     def _find(self, key: str, below: int) -> Found | Compacted:
-        summary = self._store.summary(key)
+        ledger = self._store.ledger(key)
+        summary = ledger.summary
         if below <= summary.floor and summary.chosen:
-            return self._compacted(key)
+            return _compacted(ledger)
         # Above the top are promises at most, and these may be many.
         if below <= summary.top:
-            found = self._store.below(key, below)
+            found = ledger.below(below)
         elif summary.top == NO_TOP:
             found = None
         else:
-            found = summary.top, self._store.register(Instance(key, summary.top))
+            found = summary.top, ledger.register(summary.top)
         ver, register = found or (NO_TOP, BLANK)
         return Found(ver, _with_chosen(ver, register, summary).sight, summary.top)
 
@@ -333,7 +349,8 @@ class Acceptor:
         for key, summary in self._store.keys(prefix, after):
             if len(items) == MAX_PAGE_KEYS or size >= MAX_PAGE_BYTES:
                 return Page(tuple(items), more=True)
-            sight = self._register(Instance(key, summary.top), summary).sight
+            register = self._store.ledger(key).register(summary.top)
+            sight = _with_chosen(summary.top, register, summary).sight
             assert sight is not None, "the top has a vote, or is known as chosen"
             items.append((key, summary.top, sight))
             proposal = sight if isinstance(sight, Proposal) else sight.proposal

@@ -40,7 +40,7 @@ from ..limits import (
     WRITE_BUFFER_BYTES,
 )
 from ..paxos.acceptor import BLANK, UNHEARD, Register, Summary
-from ..paxos.messages import NO_TOP, Instance
+from ..paxos.messages import NO_TOP
 from .logs import check_logs
 from .recent import Recent
 from .records import (
@@ -68,21 +68,24 @@ _FEW: Final = 64  # versions to drop that are named rather than looked up
 _AT_HAND: Final = 4  # registers of a key in memory, unless they are not written yet
 
 
-class _Kept:
-    """What is in memory of one key: its summary, and the registers used last.
+class Ledger:
+    """What is remembered of one key; in memory are its summary, and the registers used last.
 
     Attributes:
+        key: the key.
         summary: as it was saved last.
-        registers: by version; of those that there are.
+        registers: by version; those that are in memory.
         reach: the highest version that has a register, or ``NO_TOP``.
         name: of its summary in RocksDB.
         prefix: of the names of its registers there.
         size: in bytes, roughly.
     """
 
-    __slots__ = ("name", "prefix", "reach", "registers", "size", "summary")
+    __slots__ = ("_store", "key", "name", "prefix", "reach", "registers", "size", "summary")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, store: DiskStore, key: str) -> None:
+        self._store = store
+        self.key = key
         self.name = summary_name(key)
         self.prefix = registers_prefix(key)
         self.summary = UNHEARD
@@ -90,15 +93,25 @@ class _Kept:
         self.registers: dict[int, Register] = {}
         self.size = _OVERHEAD + 3 * len(self.name)
 
+    def register(self, ver: int) -> Register:
+        """The register of a version, ``BLANK`` if there is none yet."""
+        if not self.summary.floor <= ver <= self.reach:
+            return BLANK
+        return self.registers.get(ver) or self._store.read_register(self, ver)
+
+    def below(self, ver: int) -> tuple[int, Register] | None:
+        """The highest version below ``ver`` whose register has a sight, and the register."""
+        return self._store.search_below(self, ver)
+
 
 class _Changes:
     """What was saved and is not yet on disk: as a batch, and by key as it is in memory."""
 
-    __slots__ = ("batch", "kept", "size")
+    __slots__ = ("batch", "ledgers", "size")
 
     def __init__(self) -> None:
         self.batch = WriteBatch(raw_mode=True)
-        self.kept: dict[str, _Kept] = {}
+        self.ledgers: dict[str, Ledger] = {}
         self.size = 0  # in bytes, roughly
 
 
@@ -177,7 +190,7 @@ class DiskStore:
                 self._db = Rdict(str(path), options, {"default": options})
         self._is_open = True
         failure, self._failure = self._failure, None
-        self._recent: Recent[str, _Kept] = Recent(MAX_RECENT_BYTES)
+        self._recent: Recent[str, Ledger] = Recent(MAX_RECENT_BYTES)
         self._unwritten = _Changes()
         self._being_written = _Changes()
         try:
@@ -240,73 +253,60 @@ class DiskStore:
         self._write_out()
         return next(self._records(REGISTER), None) is None
 
-    def summary(self, key: str) -> Summary:
-        """The summary of a key, ``UNHEARD`` if there is none yet."""
-        return self._of(key).summary
+    def ledger(self, key: str) -> Ledger:
+        """What is remembered of a key; it is in memory from now on, if it was not."""
+        self._check()
+        ledger = self._recent.get(key)
+        if ledger is None:
+            # In the order in which a flush in a thread moves it on.
+            ledger = self._unwritten.ledgers.get(key) or self._being_written.ledgers.get(key)
+            if ledger is None:
+                ledger = Ledger(self, key)
+                data = self._get(ledger.name)
+                if data is not None:
+                    ledger.summary, ledger.reach = self._load_summary(ledger.name, data)
+                    ledger.size += _PER_VERSION * len(ledger.summary.chosen)
+            self._recent.put(key, ledger)
+        return ledger
 
-    def register(self, instance: Instance) -> Register:
-        """The register of an instance, ``BLANK`` if there is none yet."""
-        key, ver = instance
-        kept = self._of(key)
-        if not kept.summary.floor <= ver <= kept.reach:
+    def read_register(self, ledger: Ledger, ver: int) -> Register:
+        """The register of a version that is not in memory, but is from now on."""
+        name = register_name(ledger.prefix, ver)
+        data = self._get(name)
+        if data is None:
             return BLANK
-        register = kept.registers.get(ver)
-        if register is None:
-            name = register_name(kept.prefix, ver)
-            data = self._get(name)
-            if data is None:
-                return BLANK
-            register = self._load_register(name, data)
-            self._make_room(key, kept)
-            self._remember(kept, ver, register)
+        register = self._load_register(name, data)
+        self._make_room(ledger)
+        self._grew(ledger, _remember(ledger, ver, register))
         return register
 
-    def _of(self, key: str) -> _Kept:
-        """What is in memory of a key, from now on if it was not."""
-        self._check()
-        kept = self._recent.get(key)
-        if kept is None:
-            # In the order in which a flush in a thread moves it on.
-            kept = self._unwritten.kept.get(key) or self._being_written.kept.get(key)
-            if kept is None:
-                kept = _Kept(key)
-                data = self._get(kept.name)
-                if data is not None:
-                    kept.summary, kept.reach = self._load_summary(kept.name, data)
-                    kept.size += _PER_VERSION * len(kept.summary.chosen)
-            self._recent.put(key, kept)
-        return kept
-
-    def _make_room(self, key: str, kept: _Kept) -> None:
-        """Of many registers of one key, let go those that can be read again."""
-        if len(kept.registers) < _AT_HAND:
-            return
-        if key not in self._unwritten.kept and key not in self._being_written.kept:
-            size = sum(map(_size_of_register, kept.registers.values()))
-            kept.registers.clear()
-            kept.size -= size
-            self._recent.grew(-size)
-
-    def _remember(self, kept: _Kept, ver: int, register: Register) -> None:
-        before = kept.registers.get(ver)
-        size = _size_of_register(register) - (0 if before is None else _size_of_register(before))
-        kept.registers[ver] = register
-        kept.size += size
-        self._recent.grew(size)
-
-    def below(self, key: str, ver: int) -> tuple[int, Register] | None:
+    def search_below(self, ledger: Ledger, ver: int) -> tuple[int, Register] | None:
         """The highest version below ``ver`` whose register has a sight, and the register."""
         if ver <= 0:
             return None
         self._write_out()
-        start = registers_prefix(key)
-        for name, data in self._records(register_name(start, ver - 1), backwards=True):
-            if not name.startswith(start):
+        for name, data in self._records(register_name(ledger.prefix, ver - 1), backwards=True):
+            if not name.startswith(ledger.prefix):
                 break
             register = self._load_register(name, data)
             if register.sight is not None:
                 return version_of(name), register
         return None
+
+    def _make_room(self, ledger: Ledger) -> None:
+        """Of many registers of one key, let go those that can be read again."""
+        if len(ledger.registers) < _AT_HAND:
+            return
+        key = ledger.key
+        if key not in self._unwritten.ledgers and key not in self._being_written.ledgers:
+            size = sum(map(_size_of_register, ledger.registers.values()))
+            ledger.registers.clear()
+            self._grew(ledger, -size)
+
+    def _grew(self, ledger: Ledger, size: int) -> None:
+        """A ledger takes so many bytes more in memory."""
+        ledger.size += size
+        self._recent.grew(size)
 
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
         """The keys with a summary that begin with ``prefix`` and are above ``after``, in order."""
@@ -329,51 +329,50 @@ class DiskStore:
 
     def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Replace a summary and registers, and drop what is below the floor: all or nothing."""
-        kept = self._of(key)
-        before = kept.summary
-        changed, higher = summary != before, summary.floor > before.floor
-        dropped = self._dropped(kept, before.floor, summary.floor) if higher else ()
-        reach = kept.reach
-        new, puts = [], []
+        ledger = self.ledger(key)
+        before, reach = ledger.summary, ledger.reach
+        new: list[tuple[int, Register]] = []
+        records: list[tuple[bytes, bytes]] = []
         for ver, register in registers.items():
             if ver >= summary.floor:
                 new.append((ver, register))
-                puts.append((register_name(kept.prefix, ver), dump_register(register)))
+                records.append((register_name(ledger.prefix, ver), dump_register(register)))
                 reach = max(reach, ver)
-        if changed or reach > kept.reach:
-            puts.append((kept.name, dump_summary(summary, reach)))
-        self._make_room(key, kept)
+        changed = summary != before
+        if changed or reach > ledger.reach:
+            records.append((ledger.name, dump_summary(summary, reach)))
+        dropped = self._dropped(ledger, summary.floor) if summary.floor > before.floor else ()
+        self._make_room(ledger)
+        grown = _PER_VERSION * (len(summary.chosen) - len(before.chosen))
         with self._changing:
             changes = self._unwritten
-            for name, data in puts:
+            for name, data in records:
                 changes.batch.put(name, data)
                 changes.size += _OVERHEAD + len(name) + len(data)
             for ver in dropped:
-                changes.batch.delete(name := register_name(kept.prefix, ver))
+                changes.batch.delete(name := register_name(ledger.prefix, ver))
                 changes.size += len(name)
             for ver, register in new:
-                self._remember(kept, ver, register)
-            if changed:
-                self._count += before == UNHEARD
-                more = _PER_VERSION * (len(summary.chosen) - len(before.chosen))
-                kept.size += more
-                self._recent.grew(more)
-            kept.summary, kept.reach = summary, reach
-            changes.kept[key] = kept
+                grown += _remember(ledger, ver, register)
+            self._count += changed and before == UNHEARD
+            ledger.summary, ledger.reach = summary, reach
+            changes.ledgers[key] = ledger
             self.saved += bool(registers or dropped or changed)
+        self._grew(ledger, grown)
         if changes.size > MAX_UNWRITTEN_BYTES:
             self._write_out()
 
-    def _dropped(self, kept: _Kept, floor: int, higher: int) -> Sequence[int]:
+    def _dropped(self, ledger: Ledger, higher: int) -> Sequence[int]:
         """The versions to drop when the floor rises, and perhaps some that are not there."""
+        floor = ledger.summary.floor
         # Not a range delete: there is about one to drop per save, and range tombstones pile
         # up in every later read. The search begins at the old floor, above the tombstones.
         if floor + _FEW >= higher:
             return range(floor, higher)
         self._write_out()
-        end = register_name(kept.prefix, higher)
+        end = register_name(ledger.prefix, higher)
         dropped = []
-        for name, _ in self._records(register_name(kept.prefix, floor)):
+        for name, _ in self._records(register_name(ledger.prefix, floor)):
             if name >= end:
                 break
             dropped.append(version_of(name))
@@ -394,7 +393,7 @@ class DiskStore:
                 changes = self._being_written = self._unwritten
                 self._unwritten = _Changes()
                 count = self._count
-            if not changes.kept:
+            if not changes.ledgers:
                 return
             changes.batch.put(_COUNT, cbor2.dumps(count))
             with self._writing():
@@ -464,6 +463,13 @@ class DiskStore:
 
     def _bad(self, name: bytes) -> StoreDamaged:
         return StoreDamaged(f"{self._path} is damaged: its record {name!r} is no such record")
+
+
+def _remember(ledger: Ledger, ver: int, register: Register) -> int:
+    """Keep a register in memory; how many bytes more that takes."""
+    before = ledger.registers.get(ver)
+    ledger.registers[ver] = register
+    return _size_of_register(register) - (0 if before is None else _size_of_register(before))
 
 
 def _size_of_register(register: Register) -> int:

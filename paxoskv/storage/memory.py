@@ -7,66 +7,81 @@ from collections.abc import Iterator, Mapping
 from sortedcontainers import SortedDict  # type: ignore[import-untyped]
 
 from ..paxos.acceptor import BLANK, UNHEARD, Register, Summary
-from ..paxos.messages import Instance
+
+
+class Ledger:
+    """What is remembered of one key.
+
+    Attributes:
+        summary: of the key as a whole.
+        registers: by version.
+    """
+
+    __slots__ = ("registers", "summary")
+
+    def __init__(self) -> None:
+        self.summary = UNHEARD
+        self.registers: dict[int, Register] = {}
+
+    def register(self, ver: int) -> Register:
+        """The register of a version, ``BLANK`` if there is none yet."""
+        return self.registers.get(ver, BLANK)
+
+    def below(self, ver: int) -> tuple[int, Register] | None:
+        """The highest version below ``ver`` whose register has a sight, and the register."""
+        seen = [each for each, register in self.registers.items() if each < ver and register.sight]
+        return (max(seen), self.registers[max(seen)]) if seen else None
 
 
 class MemoryStore:
-    """What one acceptor remembers: summaries by key, in order, and of each key registers by version.
+    """What one acceptor remembers, in dicts.
 
     Attributes:
         saved, flushed: how much was saved, and how much of it is as durable as it will ever
             be, which is all.
     """
 
-    __slots__ = ("_registers", "_summaries")
+    __slots__ = ("_keys", "_ledgers")
 
     saved = flushed = 0
 
     def __init__(self) -> None:
-        self._summaries: SortedDict[str, Summary] = SortedDict()
-        # Not sorted: of most keys there are few, and a sorted dict takes ten times as long to make.
-        self._registers: dict[str, dict[int, Register]] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._keys: SortedDict[str, Ledger] = SortedDict()  # those that have a summary
 
-    def summary(self, key: str) -> Summary:
-        """The summary of a key, ``UNHEARD`` if there is none yet."""
-        summary: Summary = self._summaries.get(key, UNHEARD)
-        return summary
-
-    def register(self, instance: Instance) -> Register:
-        """The register of an instance, ``BLANK`` if there is none yet."""
-        registers = self._registers.get(instance.key)
-        return BLANK if registers is None else registers.get(instance.ver, BLANK)
-
-    def below(self, key: str, ver: int) -> tuple[int, Register] | None:
-        """The highest version below ``ver`` whose register has a sight, and the register."""
-        registers = self._registers.get(key, {})
-        seen = [each for each, register in registers.items() if each < ver and register.sight]
-        return (max(seen), registers[max(seen)]) if seen else None
+    def ledger(self, key: str) -> Ledger:
+        """What is remembered of a key."""
+        return self._ledgers.get(key) or Ledger()
 
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
         """The keys with a summary that begin with ``prefix`` and are above ``after``, in order."""
-        for key in self._summaries.irange(max(prefix, after)):
+        for key in self._keys.irange(max(prefix, after)):
             if not key.startswith(prefix):
                 return
             if key > after:
-                yield key, self._summaries[key]
+                yield key, self._keys[key].summary
 
     def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Replace a summary and registers, and drop what is below the floor: all or nothing."""
-        floor, before = summary.floor, self.summary(key).floor
+        ledger = self._ledgers.get(key)
+        if ledger is None:
+            ledger = self._ledgers[key] = Ledger()
+        if summary.floor > ledger.summary.floor:
+            kept = ledger.registers.items()
+            ledger.registers = {ver: each for ver, each in kept if ver >= summary.floor}
+        for ver, register in registers.items():
+            if ver >= summary.floor:
+                ledger.registers[ver] = register
+        ledger.summary = summary
         if summary != UNHEARD:
-            self._summaries[key] = summary
-        kept = self._registers.setdefault(key, {})
-        kept.update(registers)
-        if floor > before or min(registers, default=floor) < floor:
-            self._registers[key] = {ver: each for ver, each in kept.items() if ver >= floor}
+            self._keys[key] = ledger
 
     def flush(self) -> None:
         """There is nothing to do."""
 
     def statistics(self) -> tuple[int, int]:
         """The number of keys with a summary, and 0 bytes on disk."""
-        return len(self._summaries), 0
+        return len(self._keys), 0
 
     def reload(self) -> None:
         """There is nothing to do."""

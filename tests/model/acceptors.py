@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from paxoskv.paxos.acceptor import BLANK, UNHEARD, Acceptor, Register, Summary
-from paxoskv.paxos.messages import Ballot, Instance, Proposal, Reply, Request, answers
+from paxoskv.paxos.messages import Ballot, Proposal, Reply, Request, answers
 
 from .calls import KEY
 from .frozen import freeze
@@ -74,7 +74,7 @@ class Acceptors:
             for ver, register in store.registers.items()
             if register.voted is not None
         }
-        after = self._number(Remembered(store.now, store.registers, before.cast | cast))
+        after = self._number(Remembered(store.summary, store.registers, before.cast | cast))
         return after, self.replies.number(freeze(reply), reply)
 
     def _number(self, state: Remembered) -> int:
@@ -87,21 +87,20 @@ class Acceptors:
 
 
 class _Store:
-    """A store of one key that starts from a state and remembers how it ended."""
+    """A store of one key, and its ledger, that starts from a state and remembers how it ended."""
 
     def __init__(self, summary: Summary, registers: Mapping[int, Register]) -> None:
-        self.now = summary
+        self.summary = summary
         self.registers = dict(registers)
 
-    def summary(self, key: str) -> Summary:
+    def ledger(self, key: str) -> Self:
         assert key == KEY
-        return self.now
+        return self
 
-    def register(self, instance: Instance) -> Register:
-        return self.registers.get(instance.ver, BLANK)
+    def register(self, ver: int) -> Register:
+        return self.registers.get(ver, BLANK)
 
-    def below(self, key: str, ver: int) -> tuple[int, Register] | None:
-        assert key == KEY
+    def below(self, ver: int) -> tuple[int, Register] | None:
         seen = [v for v, register in self.registers.items() if v < ver and register.sight]
         return (max(seen), self.registers[max(seen)]) if seen else None
 
@@ -110,7 +109,7 @@ class _Store:
 
     def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
         assert key == KEY
-        self.now = summary
+        self.summary = summary
         kept = {**self.registers, **registers}
         self.registers = {ver: each for ver, each in kept.items() if ver >= summary.floor}
 

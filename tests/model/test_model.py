@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from paxoskv.paxos import acceptor as acceptor_module
-from paxoskv.paxos.acceptor import Acceptor, Register
+from paxoskv.paxos.acceptor import Register
 from paxoskv.paxos.messages import Accept, AcceptorId, Proposal, Sight, Vote, Voted
 from paxoskv.paxos.proposer import Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
@@ -73,8 +73,8 @@ def a_vote_without_a_look_at_the_promise(
     return _answer(register, top, request)
 
 
-def a_compaction_that_forgets(self: Acceptor, key: str) -> Any:
-    return acceptor_module.Report(None, self._store.summary(key).top)
+def a_compaction_that_forgets(ledger: acceptor_module.Ledger) -> Any:
+    return acceptor_module.Report(None, ledger.summary.top)
 
 
 BREAKS: list[tuple[str, Any, str, Callable[..., Any]]] = [
@@ -85,7 +85,7 @@ BREAKS: list[tuple[str, Any, str, Callable[..., Any]]] = [
     ("a set and a get among what was left behind", Quorums, "choose", the_lowest_ballot),
     ("a set after a race at ballot 0", Quorums, "__init__", a_majority_at_ballot_0),
     ("a put among what was left behind", Tops, "allow", lambda self, ver: False),
-    ("a get of what is compacted", Acceptor, "_compacted", a_compaction_that_forgets),
+    ("a get of what is compacted", acceptor_module, "_compacted", a_compaction_that_forgets),
     ("two sets", Proposer, "_pause", lambda self: None),
 ]
 

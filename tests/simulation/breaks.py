@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from typing import Any
 
 import trio
 
 from paxoskv.identity import Ids
 from paxoskv.paxos import acceptor
-from paxoskv.paxos.acceptor import Acceptor, Register, Summary
+from paxoskv.paxos.acceptor import Acceptor, Register
 from paxoskv.paxos.messages import Commit, Noted, Prepare, Proposal, Report
 from paxoskv.paxos.operation import Done
 from paxoskv.paxos.proposer import Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
 from paxoskv.server import Host, _Sender
+from paxoskv.storage.memory import Ledger
 
 from . import disk
 from .seams import replaced
@@ -115,11 +117,12 @@ def _a_put_that_ignores_the_tops(right: Any) -> object:
     return lambda self, ver: True
 
 
-@_breaks(disk.Store, "summary")
+@_breaks(disk.Store, "ledger")
 def _compaction_that_forgets_its_floor(right: Any) -> object:
-    def broken(self: disk.Store, key: str) -> Summary:
-        summary: Summary = right(self, key)
-        return summary._replace(floor=0)
+    def broken(self: disk.Store, key: str) -> Ledger:
+        ledger: Ledger = copy(right(self, key))
+        ledger.summary = ledger.summary._replace(floor=0)
+        return ledger
 
     return broken
 
@@ -127,7 +130,7 @@ def _compaction_that_forgets_its_floor(right: Any) -> object:
 @_breaks(Acceptor, "_commit")
 def _a_commit_that_goes_by_the_instance_alone(right: Any) -> object:
     def broken(self: Acceptor, commit: Commit) -> Noted:
-        voted = self._store.register(commit.instance).voted
+        voted = self._store.ledger(commit.instance.key).register(commit.instance.ver).voted
         if voted is not None:
             commit = commit._replace(id=voted.proposal.id)
         noted: Noted = right(self, commit)

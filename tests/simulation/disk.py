@@ -133,9 +133,10 @@ class Store(MemoryStore):
             trio.lowlevel.reschedule(flusher)
 
     def _read(self) -> None:
-        durable = self._disk.durable()
-        self._summaries = durable._summaries.copy()
-        self._registers = {key: each.copy() for key, each in durable._registers.items()}
+        self._ledgers.clear()
+        self._keys.clear()
+        for key, ledger in self._disk.durable()._ledgers.items():
+            super().save(key, ledger.summary, ledger.registers)
 
     def _tear(self) -> None:
         rng, count = self._disk.rng, len(self._unflushed)

@@ -93,8 +93,8 @@ def final_states(observer: Observer, disks: Mapping[str, Disk]) -> Iterator[str]
     for instance, (_, proposal, _) in sorted(observer.chosen.items()):
         holders = 0
         for disk in disks.values():
-            register = disk.durable().register(instance)
-            summary = disk.durable().summary(instance.key)
+            register = disk.durable().ledger(instance.key).register(instance.ver)
+            summary = disk.durable().ledger(instance.key).summary
             dropped = instance.ver < summary.floor <= max(summary.chosen)
             voted = register.voted is not None and register.voted.proposal == proposal
             holders += dropped or voted or register.chosen == proposal
