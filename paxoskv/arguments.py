@@ -24,7 +24,7 @@ def check_key(key: object) -> str:
         raise ValueError(f"the key {key!a} is not valid Unicode") from None
     if size > MAX_KEY_BYTES:
         raise TooLarge(f"a key of {size} bytes is over the limit of {MAX_KEY_BYTES}")
-    return key
+    return str.__str__(key)  # of a subclass, what everybody else will see
 
 
 def check_prefix(prefix: object, what: str) -> str:
@@ -61,7 +61,7 @@ def check_int(number: object, what: str, low: int, high: int) -> int:
         # Of what is longer, Python refuses to make a text.
         shown = f"{number}" if number.bit_length() <= 64 else "one so far from it"
         raise ValueError(f"{what} is between {low} and {high}, not {shown}")
-    return number
+    return int.__int__(number)
 
 
 def check_timeout(timeout: object) -> float:

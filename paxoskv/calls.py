@@ -119,12 +119,16 @@ class Calls:
         """A call, which begins with its block; ``what`` names it for people."""
         return Call(self, what, trio.current_time() + self._timeout)
 
-    def begin(self, call: Call) -> None:
-        """A call begins, if there is a client and a cluster to ask."""
+    def check_open(self) -> None:
+        """Raise what ends every call that begins, if there is no client or no cluster to ask."""
         if self._closed:
             raise _closed()
         if self._refusal is not None:
             raise _copy(self._refusal)
+
+    def begin(self, call: Call) -> None:
+        """A call begins."""
+        self.check_open()
         self.under_way[call] = None
         if not self._watching:
             self._watching = True

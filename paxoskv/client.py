@@ -180,6 +180,7 @@ class Client:
             self._calls.new(what) as call,
             self._writers.writer(instance.key, call.waiting) as writer,
         ):
+            writer.take_turn_now()  # or a place in line: in the order of the calls
             await self._members_known(call)
             await writer.take_turn()
             waits = await self._wait_in_line(call, instance.key)
@@ -296,6 +297,7 @@ class Client:
             self._calls.new(f"{name} {key!r}") as call,
             self._writers.writer(key, call.waiting) as writer,
         ):
+            writer.take_turn_now()  # or a place in line: in the order of the calls
             await self._members_known(call)
             append = _Append(call, writer, key, Tops(self._cluster.quorums))
             await self._start(append, blind)
@@ -417,6 +419,15 @@ class Client:
         promised, begun.promised = begun.promised, None  # it is good for one proposal (R5)
         allowed = tops is None or tops.allow(instance.ver)
         return begun.ballots, promised if allowed else None
+
+    def check_open(self) -> None:
+        """Raise what a call does that begins now, if it does."""
+        self._calls.check_open()
+
+    async def checkpoint(self) -> None:
+        """Do what every call does that has nothing to do."""
+        self.check_open()
+        await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
         """End the calls that still wait, and let no new one begin."""

@@ -80,24 +80,42 @@ class Cluster:
 
     def refusal(self) -> PaxosKVError | None:
         """Why no quorum is left to ask, if those who answer are not our acceptors."""
-        links: Collection[Link]
         if self._links:
-            links = self._links.values()
-            spare = len(links) - self.quorums.quorum
-        elif self._candidates:
-            return self._dispute()
-        else:
-            links = self._given
-            spare = len(links) - 1
-        refused = {
-            link.refused: f"{link.reached}: {link.refused}"
-            for link in links
-            if link.refused and link.exhausted
-        }
-        if len(refused) <= spare:
+            return self._hopeless(self._links.values(), self.quorums.quorum)
+        if not self._candidates:
+            return self._hopeless(self._given, 1)
+        if dispute := self.dispute():
+            return dispute
+        refusals = [
+            self._hopeless(each.links.values(), each.quorums.quorum, each)
+            for each in self._candidates.values()
+        ]
+        # As long as one cluster may have its quorum yet, there is something to wait for.
+        return refusals[0] if all(refusals) else None
+
+    def _hopeless(
+        self, links: Collection[Link], needed: int, candidate: _Candidate | None = None
+    ) -> PaxosKVError | None:
+        """Why so many of these links do not lead to acceptors of ours that too few are left."""
+        refused = {link: error for link in links if (error := self._refused(link, candidate))}
+        if len(links) - len(refused) >= needed:
             return None
-        kind = type(next(iter(refused)))
-        return kind("; ".join(refused.values()))
+        kind = type(next(iter(refused.values())))
+        return kind("; ".join(f"{link.reached}: {error}" for link, error in refused.items()))
+
+    def _refused(self, link: Link, candidate: _Candidate | None) -> PaxosKVError | None:
+        """Why whoever answers there is no acceptor of ours, or none of this cluster's."""
+        leads_to = self._given.get(link, b"")
+        if candidate is not None and leads_to and leads_to != candidate.id:
+            return _belongs_to(leads_to)
+        return link.refused if link.exhausted else None
+
+    def problem(self, link: Link) -> str:
+        """Why this member has not answered, for people; "" if it is there."""
+        refused = self._refused(link, None if self._links else self._likeliest())
+        if refused is not None:
+            return str(refused)
+        return "" if link.up else link.explain()
 
     def members(self) -> list[Link]:
         """The links to the members; while the cluster is not known, to who may be members."""
@@ -118,13 +136,18 @@ class Cluster:
         if not links:
             candidate = self._likeliest()
             if candidate is None:
-                return f"no acceptor was reached: {_reasons(self._given)}"
+                return f"no acceptor was reached: {self._reasons(self._given)}"
             links, answered = candidate.links, candidate.greeted
         quorums = Quorums(len(links))
         missing = [link for acceptor, link in links.items() if acceptor not in answered]
         return (
             f"{len(answered)} of {quorums.n} acceptors answered, and {quorums.quorum} are "
-            f"needed: {_reasons(missing)}"
+            f"needed: {self._reasons(missing)}"
+        )
+
+    def _reasons(self, links: Iterable[Link]) -> str:
+        return "; ".join(
+            f"{link.reached}: {self.problem(link) or link.explain()}" for link in links
         )
 
     def _link(self, address: Address, acceptor: AcceptorId | None = None) -> Link:
@@ -140,9 +163,11 @@ class Cluster:
     def _welcome(self, link: Link, identity: Identity) -> bool:
         """Judge whom a link has reached, and say whether the link is needed."""
         candidate = self._candidates.get(identity.cluster)
+        if link not in self._given and not self._is_of(link, candidate):
+            raise _belongs_to(identity.cluster)
         if candidate is None:
-            if self._adopted.is_set() or link not in self._given:
-                raise WrongCluster(f"it belongs to cluster {identity.cluster.hex()}")
+            if self._adopted.is_set():
+                raise _belongs_to(identity.cluster)
             candidate = _Candidate(identity)
         elif {member.id for member in identity.members} != candidate.members.keys():
             raise WrongCluster("it has other members for the same cluster")
@@ -153,6 +178,10 @@ class Cluster:
         self._find_members(candidate)
         self._adopt()
         return needed
+
+    def _is_of(self, link: Link, candidate: _Candidate | None) -> bool:
+        """Whether it is the link of a member."""
+        return candidate is not None and link in candidate.links.values()
 
     def _leads_to(self, link: Link, candidate: _Candidate) -> None:
         """A given address leads to this cluster. One that no given address leads to is dropped."""
@@ -244,7 +273,7 @@ class Cluster:
                 unknown += 1
         return ours > others + unknown
 
-    def _dispute(self) -> WrongCluster | None:
+    def dispute(self) -> WrongCluster | None:
         """The error of a client that was given addresses of more than one cluster."""
         if len(self._candidates) < 2 or any(map(self._is_meant, self._candidates.values())):
             return None
@@ -260,5 +289,5 @@ class Cluster:
         )
 
 
-def _reasons(links: Iterable[Link]) -> str:
-    return "; ".join(f"{link.reached}: {link.explain()}" for link in links)
+def _belongs_to(cluster: bytes) -> WrongCluster:
+    return WrongCluster(f"it belongs to cluster {cluster.hex()}")

@@ -93,7 +93,7 @@ def parse_addresses(texts: Iterable[object]) -> tuple[Address, ...]:
         TypeError: it is no collection of ``str``.
         ValueError: there is none, or one of them is no address.
     """
-    if isinstance(texts, str | bytes):
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise TypeError("addresses come in a list, also when there is only one")
     addresses = tuple(dict.fromkeys(parse_address(text) for text in texts))
     if not addresses:

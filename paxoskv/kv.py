@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from inspect import iscoroutinefunction
 from random import Random
 from typing import Any
 
@@ -211,6 +212,8 @@ class KV:
         """
         if not callable(function):
             raise TypeError(f"what updates is a function, not {type(function).__name__}")
+        if iscoroutinefunction(function):
+            raise TypeError("what updates is a plain function, not an async one: wait before it")
 
         def compute(latest: Latest | None) -> bytes:
             value = None if latest is None else latest.proposal.value
@@ -254,6 +257,7 @@ class KV:
         if not isinstance(error, Unavailable):
             raise TypeError(f"what is settled is an Unavailable, not {type(error).__name__}")
         if error.maybe is None or error.proposal is None:
+            await self._client.checkpoint()
             return False
         instance = Instance(error.maybe.key, error.maybe.ver)
         what = f"settle {instance.key!r} version {instance.ver}"
@@ -328,6 +332,7 @@ class _Scan:
             living = [item for item in page.items() if item[1].proposal.value is not None]
             self._page = living[::-1]
         # Other tasks had their turn while the page was read; to cancel it is possible anywhere.
+        self._client.check_open()
         await trio.lowlevel.checkpoint_if_cancelled()
         if not self._page or self._left == 0:
             raise StopAsyncIteration

@@ -367,6 +367,7 @@ class Link:
         if connecting.cancelled_caught:
             return f"did not accept a connection within {CONNECT_TIMEOUT} s"
         with stream:
+            self._down = "accepted a connection, but did not greet yet"
             with trio.move_on_after(CONNECT_TIMEOUT) as greeting:
                 identity = await _receive_greeting(stream)
             if greeting.cancelled_caught:

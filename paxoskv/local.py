@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 
 import trio
 
 from .arguments import check_int
 from .identity import Address, Identity, new_cluster
 from .limits import MAX_ACCEPTORS
-from .server import listen, serve
+from .server import closed_at_the_end, listen, serve
 from .storage.memory import MemoryStore
 from .tasks import background_nursery
 
@@ -57,12 +57,7 @@ class LocalCluster:
         if index in self._running:
             raise RuntimeError(f"acceptor {index} runs already")
         listeners = await listen(self._identities[index].address)
-        try:
-            await self._serve(index, listeners)
-        except BaseException:
-            for each in listeners:
-                each.socket.close()
-            raise
+        await self._serve(index, listeners)
 
     def _check(self, index: int) -> None:
         check_int(index, "the index of an acceptor", 0, len(self._identities) - 1)
@@ -86,13 +81,17 @@ def open_local_cluster(n: int = 3) -> AbstractAsyncContextManager[LocalCluster]:
 @asynccontextmanager
 async def _open_local_cluster(n: int) -> AsyncIterator[LocalCluster]:
     # The members must know all addresses, so all listen before the first one serves.
-    async with background_nursery() as nursery:
-        listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(n)]
+    with ExitStack() as opened:
+        listeners = []
+        for _ in range(n):
+            listeners.append(await listen(Address("127.0.0.1", 0)))
+            opened.enter_context(closed_at_the_end(listeners[-1]))
         addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
-        cluster = LocalCluster(new_cluster(addresses), nursery)
-        for index, each in enumerate(listeners):
-            await cluster._serve(index, each)
-        yield cluster
+        async with background_nursery() as nursery:
+            cluster = LocalCluster(new_cluster(addresses), nursery)
+            for index, each in enumerate(listeners):
+                await cluster._serve(index, each)
+            yield cluster
 
 
 async def _serve_until_stopped(
@@ -101,7 +100,7 @@ async def _serve_until_stopped(
     listeners: list[trio.SocketListener],
     task_status: trio.TaskStatus[trio.CancelScope],
 ) -> None:
-    with trio.CancelScope() as scope:
+    with trio.CancelScope() as scope, closed_at_the_end(listeners):
         async with trio.open_nursery() as nursery:
             await nursery.start(serve, identity, store, listeners)
             task_status.started(scope)

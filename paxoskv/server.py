@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Final, NoReturn, Protocol
 
 import trio
@@ -97,6 +97,16 @@ async def listen(address: Address) -> list[trio.SocketListener]:
         OSError: the address cannot be listened on.
     """
     return await trio.open_tcp_listeners(address.port, host=address.host)
+
+
+@contextmanager
+def closed_at_the_end(listeners: Sequence[trio.SocketListener]) -> Iterator[None]:
+    """A block with listeners, which are closed at its end, whether they came to serve or not."""
+    try:
+        yield
+    finally:
+        for each in listeners:
+            each.socket.close()
 
 
 async def serve(

@@ -66,6 +66,7 @@ async def cluster_status(addresses: Iterable[str], timeout: float) -> ClusterSta
 
     Raises:
         TypeError, ValueError: the addresses are none, or the timeout is not above zero.
+        WrongCluster: the addresses belong to different clusters, and none has most of them.
     """
     parsed = parse_addresses(addresses)
     changed = trio.Event()
@@ -99,13 +100,19 @@ async def cluster_status(addresses: Iterable[str], timeout: float) -> ClusterSta
                         break
                     await changed.wait()
                     changed = trio.Event()
-        links = cluster.members()
-        acceptors = [
-            found.get(link)
-            or AcceptorStatus(str(link.addresses[0]), _identity(link), link.explain())
-            for link in links
-        ]
-    return ClusterStatus(acceptors, len(links) // 2 + 1)
+        if dispute := cluster.dispute():
+            raise dispute
+
+        def status_of(link: Link) -> AcceptorStatus:
+            problem = cluster.problem(link)
+            if link in found and not problem:
+                return found[link]
+            return AcceptorStatus(
+                str(link.addresses[0]), _identity(link), problem or link.explain()
+            )
+
+        acceptors = [status_of(link) for link in cluster.members()]
+    return ClusterStatus(acceptors, len(acceptors) // 2 + 1)
 
 
 def _identity(link: Link) -> str:

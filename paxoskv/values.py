@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sized
 from datetime import datetime
 from itertools import chain
 from math import isnan
+from reprlib import repr as shortened
 from typing import Any, Final
 
 import cbor2
@@ -51,12 +52,15 @@ def encode_value(value: object) -> bytes:
             deep.
         TooLarge: it is larger than ``MAX_VALUE_BYTES``.
     """
-    if type(value) not in PLAIN:
-        _Check().check(value, "the value", MAX_VALUE_DEPTH)
+    doubtful = type(value) not in PLAIN and _Check().check(value, "the value", MAX_VALUE_DEPTH)
     try:
         data = cbor2.dumps(value, canonical=True)
+        if doubtful:
+            decode_value(data)
     except UnicodeEncodeError:
         raise ValueError("the value holds a str that is not valid Unicode") from None
+    except ProtocolError as error:
+        raise ValueError(f"the value could not be read again: {error}") from None
     if len(data) > MAX_ENCODED_VALUE_BYTES:
         raise TooLarge(f"a value of {len(data)} bytes is over the limit of {MAX_VALUE_BYTES}")
     return data
@@ -87,8 +91,19 @@ class _Check:
     def __init__(self) -> None:
         self._left = MAX_ENCODED_VALUE_BYTES  # bytes that the value may yet take, at least
 
-    def check(self, value: object, where: str, depth: int) -> None:
-        """Check a part of a value. ``depth``: how many containers may follow."""
+    def check(self, value: object, where: str, depth: int) -> bool:
+        """Check a part of a value.
+
+        Args:
+            value: the part.
+            where: it is, for people.
+            depth: how many containers may follow.
+
+        Returns:
+            Whether that is not enough, for a container of a type of its own may show itself
+            differently each time.
+        """
+        doubtful = False
         match value:
             case None | bool() | int() | float() | str() | bytes() | bytearray():
                 pass
@@ -97,23 +112,26 @@ class _Check:
             case list() | dict() if depth == 0:
                 raise ValueError(f"the value is nested more than {MAX_VALUE_DEPTH} deep")
             case list():
+                doubtful = type(value) is not list
                 self._count(value, value)
                 for index, item in enumerate(value):
                     if type(item) not in PLAIN:
-                        self.check(item, f"{where}[{index}]", depth - 1)
+                        doubtful |= self.check(item, f"{where}[{index}]", depth - 1)
             case dict():
+                doubtful = type(value) is not dict
                 self._count(value, chain(value, value.values()))
                 for key, item in value.items():
                     if type(key) is not str:
                         self._check_key(key, where, len(value))
                     if type(item) not in PLAIN:
-                        self.check(item, f"{where}[{key!r}]", depth - 1)
+                        doubtful |= self.check(item, f"{where}[{shortened(key)}]", depth - 1)
             case _:
                 raise TypeError(
                     f"{where} is a {type(value).__name__}, which would not come back as it is; "
                     "a value is made of None, bool, int, float, str, bytes, list, dict and "
                     "datetime with a time zone"
                 )
+        return doubtful
 
     def _count(self, container: Sized, parts: Iterable[object]) -> None:
         """Each item takes a byte at least, and more where it is long."""
@@ -141,7 +159,7 @@ class _Check:
             case float() if isnan(key):
                 raise ValueError(f"{where} has NaN for a key, which equals no other")
             case _:
-                self.check(key, f"the key {key!r} of {where}", 0)
+                self.check(key, f"the key {shortened(key)} of {where}", 0)
 
 
 def _check_datetime(value: datetime, where: str) -> None:

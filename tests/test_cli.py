@@ -116,6 +116,10 @@ async def test_the_latest_version_from_a_shell() -> None:
         assert await check("get", "键😀", code=1) == []
         assert await check("get", "键😀", "--ver", "2") == [tombstone]
         assert await check("history", "键😀") == [first, second, tombstone]
+        minus = {"key": "-k", "ver": 0, "val": "--"}
+        assert await check("put", "--", "-k", "--") == await check("get", "--", "-k") == [minus]
+        assert await check("set", "--", "-k", "0", "--") == await check("history", "--", "-k")
+        assert len(await check("delete", "--json", "--", "-k")) == 1
         for number in range(30):
             await check("put", f"key/{number % 3}", str(number))
         wanted = [{"key": f"key/{k}", "ver": 9, "val": 27 + k} for k in range(3)]
@@ -126,7 +130,7 @@ async def test_the_latest_version_from_a_shell() -> None:
         shown = await check("put", "long", "7" + "0" * 5000)
         assert shown == [{"key": "long", "ver": 0, "val": {"$int": hex(long)}}]
         lines = await check("status")
-        assert [(line["up"], line["keys"]) for line in lines] == [(True, 5)] * 3  # type: ignore[index]
+        assert [(line["up"], line["keys"]) for line in lines] == [(True, 6)] * 3  # type: ignore[index]
         for acceptor in acceptors[:2]:
             await acceptor.kill()
         lines = await check("status", code=4)
@@ -134,6 +138,17 @@ async def test_the_latest_version_from_a_shell() -> None:
         done = await run("put", "foo", "1", "--timeout", "0.3", cluster=cluster)
         assert done.returncode == 4
         assert "1 of 3 acceptors answered, and 2 are needed" in done.stderr
+
+
+async def test_where_nobody_hears_that_there_is_nothing_the_exit_code_says_it() -> None:
+    async with acceptor_processes(1, "--memory") as (acceptor,):
+        for args, code in (("get nope", 1), ("delete nope", 0), ("history nope", 1)):
+            for where in ("2>/dev/full", "2>&1 >/dev/null | true"):
+                command = f"set -o pipefail; {sys.executable} -m paxoskv {args} {where}"
+                done = await trio.run_process(
+                    ["bash", "-c", command], env=environment(acceptor.address), check=False
+                )
+                assert done.returncode == code, (args, where)
 
 
 async def test_a_version_that_was_dropped_from_a_shell() -> None:
@@ -167,6 +182,7 @@ NOBODY = str(free_addresses(1)[0])
         (["put", "foo", "--cluster", NOBODY], 2, "VALUE"),
         (["scan", "a", "b", "--cluster", NOBODY], 2, "unexpected"),
         (["scan", "--limit", "-1", "--cluster", NOBODY], 2, "--limit"),
+        (["scan", "--limit", "9" * 30, "--cluster", NOBODY], 2, "--limit"),
         (["status", "--timeout", "0", "--cluster", NOBODY], 2, "timeout"),
         (["get", "foo", "--ver", "x", "--cluster", NOBODY], 2, "no version"),
         (["set", "foo", "-1", "5", "--cluster", NOBODY], 2, "between 0 and"),
@@ -183,6 +199,9 @@ NOBODY = str(free_addresses(1)[0])
         (["put", "--timout", "5", "--cluster", NOBODY], 2, "no such option: --timout"),
         (["put", "--cluste=a:1", "5", "--cluster", NOBODY], 2, "no such option: --cluste"),
         (["set", "-j", "0", "5", "--cluster", NOBODY], 2, "write -- before it"),
+        (["put", "--jsn", "--cluster", NOBODY, "--", "-5"], 2, "no such option: --jsn"),
+        (["get", "--jsn", "--cluster", NOBODY], 2, "No such option"),
+        (["get", "foo", "--timeout", "0.2", "--cluster", f"{NOBODY}, {NOBODY}"], 4, "refused"),
         (["set", "foo", "1_0", "5", "--cluster", NOBODY], 2, "no version"),
         (["set", "foo", "+1", "5", "--cluster", NOBODY], 2, "no version"),
         (["set", "foo", "٣", "5", "--cluster", NOBODY], 2, "no version"),
@@ -327,6 +346,24 @@ def test_closed_output_is_no_bug() -> None:
         )
         assert done.returncode == 0, done.stderr
         assert b"Traceback" not in done.stderr
+
+
+def test_where_no_file_can_be_opened_it_is_an_error_and_not_nothing_there() -> None:
+    command = f"ulimit -n 6; exec {sys.executable} -m paxoskv get foo --cluster {NOBODY}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=30, check=False)
+    assert done.returncode == 6, done.stderr
+
+
+def test_what_a_terminal_cannot_show_is_escaped(terminal: tuple[int, int]) -> None:
+    ours, theirs = terminal
+    script = (
+        "from paxoskv.cli.output import show_entry\nfrom paxoskv import Entry\n"
+        "show_entry(Entry('日本', 0, '😀'), False)\n"
+    )
+    env = environment(None) | {"PYTHONIOENCODING": "latin-1"}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=theirs, env=env) as process:
+        assert process.wait(timeout=30) == 0
+    assert b"\\u65e5\\u672c" in os.read(ours, 4096)
 
 
 def test_what_would_move_the_cursor_is_escaped_in_a_terminal(terminal: tuple[int, int]) -> None:

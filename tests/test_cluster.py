@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 
+import cbor2
 import pytest
 import trio
 
@@ -18,7 +20,7 @@ from paxoskv.identity import Address, Identity, new_cluster
 from paxoskv.server import listen, serve
 from paxoskv.status import cluster_status
 from paxoskv.storage.memory import MemoryStore
-from paxoskv.wire import encode_greeting
+from paxoskv.wire import PROTOCOL, encode_greeting, frame
 
 
 @asynccontextmanager
@@ -79,6 +81,79 @@ async def test_r10_a_quorum_of_greetings_makes_a_cluster_not_the_first() -> None
             async with open_kv([str(addresses[k]) for k in given], timeout=3) as kv:
                 entry = await kv.put("foo", given)
                 assert await kv.get("foo") == entry
+
+
+@asynccontextmanager
+async def anybody(who: str) -> AsyncIterator[tuple[list[str], dict[str, str]]]:
+    """At each of as many addresses as letters: an acceptor of that cluster, of which all are
+    members; 2: one that speaks version 2; x: nobody. And the clusters by letter."""
+    addresses = free_addresses(len(who))
+    clusters = {letter: new_cluster(addresses) for letter in "abc"}
+
+    async def greet(stream: trio.SocketStream) -> None:
+        await stream.send_all(frame(cbor2.dumps([PROTOCOL, 2])))
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        for index, letter in enumerate(who):
+            if letter == "x":
+                continue
+            listeners = await listen(addresses[index])
+            if letter == "2":
+                nursery.start_soon(trio.serve_listeners, greet, listeners)
+            else:
+                await nursery.start(serve, clusters[letter][index], MemoryStore(), listeners)
+        ids = {letter: identities[0].cluster.hex() for letter, identities in clusters.items()}
+        yield [str(address) for address in addresses], ids
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("who", "error"),
+    [
+        ("a22", paxoskv.ProtocolError),
+        ("ab2", paxoskv.WrongCluster),
+        ("abc", paxoskv.WrongCluster),
+        ("aabb", paxoskv.WrongCluster),
+        ("222", paxoskv.ProtocolError),
+        ("aab", None),
+        ("aa2", None),
+    ],
+)
+async def test_r10_where_no_quorum_is_left_that_is_said_at_once(
+    who: str, error: type[Exception] | None
+) -> None:
+    async with anybody(who) as (addresses, _):
+        for given in (addresses, addresses[::-1], addresses[:1]):
+            async with open_kv(given, timeout=math.inf) as kv:
+                with trio.fail_after(3):
+                    if error is None:
+                        await kv.put("foo", 1)
+                        continue
+                    with pytest.raises(error):
+                        await kv.put("foo", 1)
+            with suppress(paxoskv.WrongCluster):
+                assert not (await cluster_status(given, 3)).available
+
+
+@pytest.mark.parametrize("who", ["abx", "aabbx"])
+async def test_r10_who_greeted_for_another_cluster_is_not_said_to_be_silent(who: str) -> None:
+    async with anybody(who) as (addresses, ids):
+        async with open_kv(addresses, timeout=0.3) as kv:
+            with pytest.raises(paxoskv.Unavailable) as caught:
+                await kv.put("foo", 1)
+        assert "silent" not in str(caught.value)
+        assert f"{addresses[-1]}: connection refused" in str(caught.value)
+        assert sum(f"it belongs to cluster {each}" in str(caught.value) for each in ids.values())
+        status = await cluster_status(addresses, 3)
+        assert not status.available
+        assert sum("belongs to" in each.problem for each in status.acceptors) == who.count("b")
+
+
+async def test_the_status_of_two_clusters_is_an_error() -> None:
+    async with open_local_cluster() as one, open_local_cluster() as two:
+        with pytest.raises(paxoskv.WrongCluster, match="different clusters"):
+            await cluster_status([one.addresses[0], two.addresses[0]], 5)
 
 
 async def test_a_minority_is_not_enough_and_the_error_counts_the_members() -> None:

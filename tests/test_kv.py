@@ -16,10 +16,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import paxoskv
-from paxoskv import Entry, open_kv, open_local_cluster
+from paxoskv import Entry, local, open_kv, open_local_cluster
 from paxoskv import link as link_module
 from paxoskv.arguments import check_version
-from paxoskv.identity import new_cluster, parse_address
+from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import (
     DEFAULT_KEEP,
     LATE,
@@ -451,7 +451,10 @@ async def test_after_the_client_is_closed_calls_raise() -> None:
             errors.append(caught.value)
 
         async with open_kv(cluster.addresses, timeout=math.inf) as kv:
-            await kv.get("foo", 0)
+            await kv.put("a", 1)
+            await kv.put("b", 1)
+            scan = kv.scan()
+            await anext(scan)
             cluster.stop(0)
             cluster.stop(1)
             nursery.start_soon(wait, kv)
@@ -460,6 +463,41 @@ async def test_after_the_client_is_closed_calls_raise() -> None:
         await wait(kv)
         await wait_all_tasks_blocked(0.01)
         assert len(errors) == 3
+        with pytest.raises(trio.ClosedResourceError):
+            await anext(scan)
+        with pytest.raises(trio.ClosedResourceError):
+            await kv.settle(paxoskv.Unavailable("nothing was written"))
+
+
+async def test_what_needs_no_acceptor_is_a_place_to_be_cancelled_too() -> None:
+    async with open_kv(["127.0.0.1:1"]) as kv:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await kv.settle(paxoskv.Unavailable("nothing was written"))
+        assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("call", ["put", "update", "set"])
+async def test_writes_of_a_client_queue_up_also_while_the_cluster_is_not_known(call: str) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        written: list[Entry] = []
+
+        async def write(number: int) -> None:
+            match call:
+                case "put":
+                    entry = await kv.put("foo", number)
+                case "update":
+                    entry = await kv.update("foo", lambda _: number)
+                case _:
+                    entry = await kv.set("foo", number, number)
+            written.append(entry)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(write, number)
+                await trio.sleep(0.0002)  # for tasks of one moment begin in any order
+        assert [entry.val for entry in sorted(written, key=lambda entry: entry.ver)] == [*range(30)]
+        assert [entry.val for entry in written] == [*range(30)]
 
 
 async def test_a_bug_in_the_background_ends_the_client_and_surfaces(
@@ -543,10 +581,43 @@ async def test_what_updates_must_be_a_function() -> None:
         with trio.fail_after(2), pytest.raises(TypeError, match="not int"):
             await kv.update("foo", 5)  # type: ignore[arg-type]
 
+        async def later(_: object) -> None:
+            raise AssertionError("it is never called")
+
+        with trio.fail_after(2), pytest.raises(TypeError, match="not an async one"):
+            await kv.update("foo", later)
+
 
 def test_what_python_would_not_print_is_refused_all_the_same() -> None:
     with pytest.raises(ValueError, match="a version is between 0 and"):
         check_version(10**5000)
+
+
+@pytest.mark.parametrize("steps", range(0, 36, 5))
+async def test_a_local_cluster_that_is_cancelled_leaves_no_socket_open(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[trio.SocketListener] = []
+    listening = local.listen
+
+    async def listen(address: Address) -> list[trio.SocketListener]:
+        listeners = await listening(address)
+        opened.extend(listeners)
+        return listeners
+
+    monkeypatch.setattr(local, "listen", listen)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def cancel_later() -> None:
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+
+            async with open_local_cluster():
+                await trio.sleep_forever()
+    assert all(each.socket.fileno() == -1 for each in opened)
 
 
 async def test_a_local_acceptor_is_stopped_and_started_once() -> None:

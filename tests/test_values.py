@@ -120,6 +120,26 @@ def test_what_cannot_be_read_again_is_a_value_error(value: object, message: str)
         encode_value(value)
 
 
+def test_what_shows_itself_differently_each_time_is_refused() -> None:
+    class Twice(dict[str, int]):
+        def items(self) -> object:  # type: ignore[override]
+            return [("a", 1), ("a", 2)]
+
+    class Longer(list[int]):
+        def __len__(self) -> int:
+            return 5
+
+    for value in (Twice(a=1), [Twice(a=1)], {"b": Twice(a=1)}, Longer([1]), {"b": [Longer([1])]}):
+        with pytest.raises(ValueError, match="could not be read again"):
+            encode_value(value)
+
+
+def test_an_error_shows_no_more_of_a_long_key_than_is_of_use() -> None:
+    with pytest.raises(TypeError) as caught:
+        encode_value({"k" * 10**5: {"k" * 10**5: ()}})
+    assert len(str(caught.value)) < 500
+
+
 def test_the_largest_value_and_one_byte_more() -> None:
     for one in (b"x", "x"):
         assert decode_value(encode_value(one * MAX_VALUE_BYTES)) == one * MAX_VALUE_BYTES
@@ -156,6 +176,18 @@ def test_keys() -> None:
     for wrong in (b"a", 1, None):
         with pytest.raises(TypeError):
             check_key(wrong)
+
+
+def test_keys_and_versions_of_a_type_of_their_own_become_plain() -> None:
+    class Odd(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "odd"
+
+    assert check_key(Odd("foo")) == "foo"
+    assert type(check_key(Odd("foo"))) is str
+    assert type(check_version(Colour.RED)) is int
 
 
 def test_versions() -> None:

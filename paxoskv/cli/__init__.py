@@ -1,7 +1,7 @@
 """The ``paxoskv`` command.
 
 Exit codes: 0 done, 1 nothing there, 2 wrong usage, 3 version taken, 4 unavailable, 5
-compacted, 6 another error of ours, 70 a bug, 130 interrupted.
+compacted, 6 another error of ours, 70 a bug, 130 interrupted, 141 nobody reads the output.
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -30,6 +27,7 @@ from .exits import (
     EXIT_TAKEN,
     EXIT_UNAVAILABLE,
 )
+from .output import drop, heard_or_not
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,7 +71,7 @@ def _run() -> int:
         result = cli.main(standalone_mode=False, prog_name="paxoskv")
         sys.stdout.flush()
     except click.ClickException as error:
-        with _heard_or_not():
+        with heard_or_not():
             error.show()
         return error.exit_code
     except click.Abort:
@@ -85,32 +83,18 @@ def _run() -> int:
         return _fail(str(error), _exit_code(error))
     except (BrokenPipeError, SystemExit):
         # Whoever read our output has seen enough, which click takes for a reason to exit.
-        _drop(sys.stdout)
+        drop(sys.stdout)
         return EXIT_PIPE_CLOSED
     except OSError as error:
-        _drop(sys.stdout)
+        drop(sys.stdout)
         return _fail(f"cannot go on: {error.strerror or error}", EXIT_OURS)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception:  # noqa: BLE001 - the last resort: whatever it is, it is a bug
-        with _heard_or_not():
+        with heard_or_not():
             traceback.print_exc()
         return _fail("this is a bug in paxoskv; please report the lines above", EXIT_BUG)
     return result if isinstance(result, int) else 0
-
-
-def _drop(output: TextIO) -> None:
-    """Let nothing that is still buffered fail once more when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-
-
-@contextmanager
-def _heard_or_not() -> Iterator[None]:
-    """A block that says something on standard error; where nobody takes it, the exit code does."""
-    try:
-        yield
-    except OSError:
-        _drop(sys.stderr)
 
 
 def _exit_code(error: PaxosKVError) -> int:
@@ -124,6 +108,6 @@ def _exit_code(error: PaxosKVError) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    with _heard_or_not():
+    with heard_or_not():
         click.echo(f"paxoskv: {message}", err=True)
     return code

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +21,13 @@ from ..catchup import catch_up
 from ..errors import DirectoryError, StoreError
 from ..identity import Address
 from ..limits import DEFAULT_KEEP, MAX_CONNECTIONS, MAX_KEEP, MAX_OPEN_TABLES
-from ..server import Host, Store, listen
+from ..server import Host, Store, closed_at_the_end, listen
 from ..storage.directory import Directory, hold_directory, init_cluster
 from ..storage.memory import MemoryStore
 from ..tasks import unwrapped
 from .params import ADDRESS, LISTEN_ADDRESS
+
+logger: Final = logging.getLogger(__name__)
 
 _OTHER_FILES: Final = 64  # that an acceptor has open, roughly
 _STOP: Final = signal.SIGTERM, signal.SIGINT
@@ -112,11 +115,10 @@ async def _serve(directory: Directory, address: Address, memory: bool, keep: int
             listeners = await listen(address)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise DirectoryError(
-                f"cannot listen on {address}: {reason}; stop what has it, or give --listen"
-            ) from None
+            what = "stop what has it, or give" if error.errno == errno.EADDRINUSE else "give"
+            raise DirectoryError(f"cannot listen on {address}: {reason}; {what} --listen") from None
         # Only now, for an acceptor that could not even listen has promised nothing.
-        with _opened_store(directory, memory) as store:
+        with closed_at_the_end(listeners), _opened_store(directory, memory) as store:
             host = Host(directory.identity, store, keep)
             async with trio.open_nursery() as nursery:
                 bound = await nursery.start(host.serve, listeners)
@@ -144,8 +146,14 @@ def _opened_store(directory: Directory, memory: bool) -> Iterator[Store]:
         yield MemoryStore()
         return
     began = trio.current_time()
-    with closing(directory.open_store()) as store:
+    store = directory.open_store()
+    try:
         keys, size = store.statistics()
         took = trio.current_time() - began
         click.echo(f"{who}: recovered {keys} keys, {size} bytes, in {took:.2f} s", err=True)
         yield store
+    finally:
+        try:
+            store.close()
+        except StoreError as error:  # what it told anybody is on disk: the logs have it
+            logger.warning("stopped all the same: %s", error)

@@ -14,7 +14,7 @@ from ..limits import DEFAULT_TIMEOUT
 from ..status import cluster_status
 from .exits import EXIT_NOTHING, EXIT_UNAVAILABLE
 from .output import show_entry, show_nothing, show_status
-from .params import CLUSTER, KEY, OPTIONS_ENDED, PREFIX, VALUE, VERSION
+from .params import CLUSTER, KEY, KEY_AFTER_OPTIONS, LIMIT, PREFIX, VALUE, VERSION
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 _ResultT = TypeVar("_ResultT")
@@ -30,8 +30,10 @@ class _WithValue(click.Command):
         super().__init__(name, context_settings=_MINUS_IS_NO_OPTION, **settings)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note whether ``--`` is there, for click does not tell."""
-        ctx.meta[OPTIONS_ENDED] = "--" in args
+        """Note whether the KEY stands behind a ``--``, for click does not tell."""
+        if "--" in args:
+            before, _, _ = self.make_parser(ctx).parse_args(args[: args.index("--")])
+            ctx.meta[KEY_AFTER_OPTIONS] = not isinstance(before.get("key"), str)
         return super().parse_args(ctx, args)
 
 
@@ -143,7 +145,7 @@ def history(key: str, cluster: list[str], timeout: float, as_json: bool) -> int:
 @click.command()
 @click.argument("prefix", type=PREFIX, default="")
 @click.option("--after", type=PREFIX, metavar="KEY", help="Begin after this key.")
-@click.option("--limit", type=click.IntRange(0), metavar="N", help="Print at most so many.")
+@click.option("--limit", type=LIMIT, metavar="N", help="Print at most so many.")
 @_client_options
 def scan(
     prefix: str,

@@ -11,10 +11,13 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
@@ -38,7 +41,8 @@ def show_entry(entry: Entry, as_json: bool) -> None:
 def show_nothing(key: str, ver: int | None) -> None:
     """Say on standard error that there is nothing to print."""
     what = "value" if ver is None else f"version {ver}"
-    click.echo(f"{_dump(key)} has no {what}", err=True)
+    with heard_or_not():
+        click.echo(f"{_dump(key)} has no {what}", err=True)
 
 
 def show_status(status: ClusterStatus, as_json: bool) -> None:
@@ -60,7 +64,8 @@ def show_status(status: ClusterStatus, as_json: bool) -> None:
             )
     if not status.available:
         answering = sum(not each.problem for each in status.acceptors)
-        click.echo(f"{answering} answer, and {status.quorum} are needed", err=True)
+        with heard_or_not():
+            click.echo(f"{answering} answer, and {status.quorum} are needed", err=True)
 
 
 def jsonable(value: Any) -> Any:
@@ -95,5 +100,24 @@ def _dump(item: Any) -> str:
 
 
 def _strange(key: str) -> bool:
-    """Whether a key would be misread, or do harm, when printed as it is."""
+    """Whether a key would be misread, or do harm, or cannot be printed as it is."""
+    try:
+        key.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return True
     return not key.isprintable() or key != key.strip()
+
+
+@contextmanager
+def heard_or_not() -> Iterator[None]:
+    """A block that says something on standard error; where nobody takes it, the exit code does."""
+    try:
+        yield
+    except OSError:
+        drop(sys.stderr)
+
+
+def drop(output: TextIO) -> None:
+    """Let nothing that is still buffered fail once more when the interpreter ends."""
+    with suppress(OSError):  # no file can be opened: then it may fail once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())

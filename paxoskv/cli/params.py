@@ -16,8 +16,8 @@ from ..values import encode_value
 
 _T = TypeVar("_T")
 
-OPTIONS_ENDED: Final = "paxoskv.options_ended"
-"""In the ``meta`` of a context: whether ``--`` stood on the command line."""
+KEY_AFTER_OPTIONS: Final = "paxoskv.key_after_options"
+"""In the ``meta`` of a context: whether the KEY stands behind a ``--``."""
 
 
 class _Checked(click.ParamType[_T]):
@@ -40,7 +40,9 @@ class _Key(_Checked[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Read the key, unless it is more likely an option that there is not."""
-        if str(value).startswith("-") and ctx is not None and not ctx.meta.get(OPTIONS_ENDED):
+        open_ended = ctx is not None and ctx.ignore_unknown_options
+        known = ctx is not None and ctx.meta.get(KEY_AFTER_OPTIONS)
+        if str(value).startswith("-") and open_ended and not known:
             self.fail(
                 f"no such option: {value}; if this is the key, write -- before it", param, ctx
             )
@@ -83,10 +85,11 @@ def _read_address_or_port_0(text: str) -> Address:
 
 
 def _read_addresses(text: str) -> list[str]:
-    return [str(address) for address in parse_addresses(text.split(","))]
+    return [str(address) for address in parse_addresses(map(str.strip, text.split(",")))]
 
 
 KEY: Final = _Key("key", check_key)
+LIMIT: Final = click.IntRange(0, sys.maxsize)
 PREFIX: Final = _Checked("prefix", lambda text: check_prefix(text, "prefix"))
 VERSION: Final = _Checked("version", _read_version)
 VALUE: Final = _Checked("value", _read_value)

@@ -96,8 +96,9 @@ def hold_directory(path: Path) -> Iterator[Directory]:
         try:
             identity = _read_identity(file, lock.read())
         except (ValueError, KeyError, TypeError, RecursionError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise DirectoryError(
-                f"{file} is damaged ({error}); copy it again from where `paxoskv init` made it"
+                f"{file} is damaged ({what}); copy it again from where `paxoskv init` made it"
             ) from None
         if (path / MEMORY_MARK).exists():
             raise DirectoryError(
@@ -199,7 +200,7 @@ acceptors = {len(identity.members)}
 
 def _read_identity(file: Path, data: bytes) -> Identity:
     table: dict[str, Any] = tomllib.loads(data.decode())
-    if table["format"] != FORMAT:
+    if table["format"] is True or table["format"] != FORMAT:
         raise DirectoryError(
             f"{file} has format {table['format']!r}, and this release of paxoskv reads {FORMAT}; "
             "run the release that made it"
