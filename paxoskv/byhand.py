@@ -25,7 +25,7 @@ from .arguments import check_int, check_key, check_timeout, check_version
 from .cluster import Cluster
 from .errors import Unavailable
 from .identity import Address, new_id, parse_addresses
-from .limits import DEFAULT_TIMEOUT, MAX_BALLOT
+from .limits import DEFAULT_TIMEOUT, MAX_BALLOT_BY_HAND
 from .link import Batch
 from .paxos.messages import (
     Accept,
@@ -134,7 +134,7 @@ class Phases:
             TypeError, ValueError: it is no such ballot.
         """
         used = 0 if self.prepared is None else self.prepared.ballot.n
-        ballot = Ballot(check_int(n, "the next ballot", used + 1, MAX_BALLOT), self._id)
+        ballot = Ballot(check_int(n, "the next ballot", used + 1, MAX_BALLOT_BY_HAND), self._id)
         self.prepared = Prepared(ballot, {}, None, False, {}, False, None)
         self._proposal, self._votes = None, set()
         return Prepare(self._instance, ballot)
@@ -225,6 +225,7 @@ class ManualProposer:
         self._cluster = cluster
         self._timeout = timeout
         self._busy = self._closed = False
+        self._waiting: set[trio.CancelScope] = set()
 
     @property
     def prepared(self) -> Prepared | None:
@@ -238,9 +239,7 @@ class ManualProposer:
             Unavailable: no cluster was found in time.
             trio.ClosedResourceError: the block of the proposer has ended.
         """
-        if self._closed:
-            raise trio.ClosedResourceError("this proposer is closed")
-        with trio.move_on_after(self._timeout):
+        with self._in_time():
             await self._cluster.known()
         if not self._cluster.links:
             raise Unavailable(self._cluster.explain(()))
@@ -303,9 +302,31 @@ class ManualProposer:
         finally:
             self._busy = False
 
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """A block in which it waits, for as long as it has time.
+
+        Raises:
+            trio.ClosedResourceError: the block of the proposer has ended, or ends meanwhile.
+        """
+        self._check_open()
+        with trio.move_on_after(self._timeout) as scope:
+            self._waiting.add(scope)
+            try:
+                yield
+            finally:
+                self._waiting.remove(scope)
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this proposer is closed")
+
     def close(self) -> None:
-        """Its block has ended: it asks nobody any more."""
+        """Its block has ended: it asks nobody any more, and nobody waits for the answers."""
         self._closed = True
+        for scope in self._waiting:
+            scope.cancel()
 
     async def _numbers(self, acceptors: Iterable[int] | None) -> Collection[int]:
         n = await self.acceptors()
@@ -323,7 +344,7 @@ class ManualProposer:
 
         links = list(self._cluster.links.values())
         batch = Batch([request])
-        with trio.move_on_after(self._timeout):
+        with self._in_time():
             async with trio.open_nursery() as nursery:
                 for number in acceptors:
                     nursery.start_soon(links[number].ask, batch, partial(deliver, number))

@@ -167,6 +167,8 @@ class Calls:
             text += f"it waited for {call.awaited}"
         else:
             text += "other proposers kept overtaking it"
+            if operation is not None and (absent := self._cluster.absent(operation.replied)):
+                text += f"; {absent}"
         if not isinstance(operation, Proposer | Appender) or operation.maybe is None:
             return Unavailable(text)
         text += f"; it may have been written all the same{SETTLE}"

@@ -308,8 +308,7 @@ class Client:
                         self._keep_turn(key, append.waits)
                         return None
                     # That may be due to a version that is out of date by now.
-                    append.latest = await self._find(call, key)
-                    append.looked_up = True
+                    await self._look_up(append)
                     continue
                 won = await self._try(append, value)
                 if won is not None:
@@ -329,9 +328,13 @@ class Client:
         if append.latest is None:
             append.bets = blind and append.fast and self._creating
             if not append.bets:
-                append.latest = await self._find(call, key)
-                append.looked_up = True
+                await self._look_up(append)
                 self._creating = append.latest is None
+
+    async def _look_up(self, append: _Append) -> None:
+        """Find out what the latest version is."""
+        append.latest = await self._find(append.call, append.key, tops=append.tops)
+        append.looked_up = True
 
     async def _try(self, append: _Append, value: bytes | None) -> Latest | None:
         """Propose a value for the version after the latest known, and give it back if it has won.
@@ -350,14 +353,15 @@ class Client:
         appender = Appender(instance, own, quorums, ballots, tops, promised=promised)
         append.writer.writes(instance.ver)
         found = await self._perform(call, appender)
-        self._unfinished.remove(instance)
         if isinstance(found, Doubtful):
+            self._seen(append.key, found.latest)  # so that the next call does not begin here
             raise Unavailable(
                 f"{call.what}: later versions came about while version {instance.ver} was "
                 f"being written; it may have been written all the same{SETTLE}",
                 to_entry(instance, own),
                 own,
             )
+        self._unfinished.remove(instance)
         append.latest = latest = self._seen(append.key, found)
         append.looked_up = False
         beaten = latest is not None and _is_of_another(latest.proposal, own)
@@ -376,9 +380,7 @@ class Client:
         told = self._remembered.get(key)  # the line may have told a later one
         append.latest = latest = told or append.latest
         if latest is not None and not append.tops.allow(latest.ver + 1):
-            quorums = self._cluster.quorums
-            finder = Finder(key, quorums, self._ballots(), tops=append.tops)
-            append.latest = self._seen(key, await self._perform(call, finder))
+            append.latest = await self._find(call, key, tops=append.tops)
 
     async def _prepare(self, call: Call, key: str, writer: Writer, tops: Tops) -> None:
         """Prepare the next version of a key, while another call of this client writes one.
@@ -433,9 +435,15 @@ class Client:
         """End the calls that still wait, and let no new one begin."""
         self._calls.close()
 
-    async def _find(self, call: Call, key: str, take_turn: TakeTurn | None = None) -> Latest | None:
-        """Find the latest version (rule R6)."""
-        finder = Finder(key, self._cluster.quorums, self._ballots())
+    async def _find(
+        self,
+        call: Call,
+        key: str,
+        take_turn: TakeTurn | None = None,
+        tops: Tops | None = None,
+    ) -> Latest | None:
+        """Find the latest version (rule R6); ``tops`` hears what the acceptors tell."""
+        finder = Finder(key, self._cluster.quorums, self._ballots(), tops=tops)
         return self._seen(key, await self._perform(call, finder, take_turn))
 
     def _seen(self, key: str, found: Latest | Compacted | None) -> Latest | None:

@@ -17,6 +17,7 @@ import trio
 
 from .errors import PaxosKVError, WrongCluster
 from .identity import Address, Identity
+from .limits import LATE
 from .link import Link
 from .paxos.messages import AcceptorId
 from .paxos.quorums import Quorums
@@ -143,6 +144,14 @@ class Cluster:
         return (
             f"{len(answered)} of {quorums.n} acceptors answered, and {quorums.quorum} are "
             f"needed: {self._reasons(missing)}"
+        )
+
+    def absent(self, answered: Collection[AcceptorId]) -> str:
+        """Why those who owe an answer did not give it, if there are any."""
+        return self._reasons(
+            link
+            for acceptor, link in self._links.items()
+            if acceptor not in answered and not link.prompt(LATE)
         )
 
     def _reasons(self, links: Iterable[Link]) -> str:

@@ -41,6 +41,9 @@ MAX_VERSION: Final = 2**53 - 1
 MAX_BALLOT: Final = 2**53 - 1
 """The highest ballot number, and the highest serial of a proposal id."""
 
+MAX_BALLOT_BY_HAND: Final = MAX_BALLOT // 2
+"""The highest that may be prepared by hand, so that others can go on above it."""
+
 MAX_ACCEPTORS: Final = 15
 """The largest cluster. Each write talks to all of them; five are plenty."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from paxoskv import Unavailable, open_kv, open_local_cluster
-from paxoskv.byhand import Phases, open_proposer
-from paxoskv.limits import MAX_BALLOT, MAX_VERSION
+from paxoskv.byhand import ManualProposer, Phases, open_proposer
+from paxoskv.limits import MAX_BALLOT_BY_HAND, MAX_VERSION
 from paxoskv.link import Link
 from paxoskv.paxos.acceptor import Acceptor
 from paxoskv.paxos.messages import Ballot, Commit, Instance, Proposal, ProposalId
@@ -132,7 +133,7 @@ async def test_nobody_there_is_said_once(monkeypatch: pytest.MonkeyPatch) -> Non
     ("ballot", "acceptors", "error"),
     [
         (0, [0], "the next ballot is between 1 and"),
-        (MAX_BALLOT + 1, [0], "the next ballot is between 1 and"),
+        (MAX_BALLOT_BY_HAND + 1, [0], "the next ballot is between 1 and"),
         (True, [0], "the next ballot is an int, not bool"),
         (1.5, [0], "the next ballot is an int, not float"),
         pytest.param(10**5000, [0], "the next ballot is between 1 and", id="huge"),
@@ -167,3 +168,36 @@ async def test_a_phase_refuses_what_it_cannot_use(ballot: Any, acceptors: Any, e
 def test_a_proposer_is_not_opened_with_what_cannot_be_used(arguments: Any, timeout: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         open_proposer(["127.0.0.1:1"], *arguments, timeout=timeout)
+
+
+async def test_what_waits_when_the_block_ends_ends_with_it() -> None:
+    async with open_local_cluster() as cluster, trio.open_nursery() as nursery:
+        ended = 0
+
+        async def phase(x: ManualProposer) -> None:
+            nonlocal ended
+            with trio.fail_after(5), pytest.raises(trio.ClosedResourceError):
+                await x.prepare(1)
+            ended += 1
+
+        async def look(x: ManualProposer) -> None:
+            nonlocal ended
+            with trio.fail_after(5), pytest.raises(trio.ClosedResourceError):
+                await x.acceptors()
+            ended += 1
+
+        nobody = ["127.0.0.1:1"]
+        async with (
+            open_proposer(cluster.addresses, "foo", 0, timeout=math.inf) as x,
+            open_proposer(nobody, "foo", 0, timeout=math.inf) as lost,
+        ):
+            await x.acceptors()
+            for index in range(3):
+                cluster.stop(index)
+            await wait_all_tasks_blocked(0.01)
+            nursery.start_soon(phase, x)
+            nursery.start_soon(look, lost)
+            nursery.start_soon(look, lost)
+            await wait_all_tasks_blocked(0.01)
+        await wait_all_tasks_blocked(0.01)
+        assert ended == 3

@@ -15,12 +15,14 @@ from trio.testing import wait_all_tasks_blocked
 import paxoskv
 from paxoskv import Entry, Unavailable, open_kv, open_local_cluster
 from paxoskv.client import Client
+from paxoskv.errors import StoreError
 from paxoskv.link import Link
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import Ballot, Proposal, ProposalId, Vote
 from paxoskv.paxos.proposer import Ballots
 from paxoskv.paxos.reader import Finder
 from paxoskv.rounds import Job
+from paxoskv.storage.memory import Ledger, MemoryStore
 from paxoskv.tasks import unwrapped
 from paxoskv.values import encode_value
 
@@ -195,3 +197,27 @@ async def test_who_asks_again_and_again_lets_others_go_on() -> None:
             for _ in range(1_000_000):
                 await kv.propose("leader", 0, "me")
         assert scope.cancelled_caught
+
+
+class Unreadable(MemoryStore):
+    """A store that cannot be read any more."""
+
+    __slots__ = ()
+
+    def ledger(self, key: str) -> Ledger:
+        raise StoreError("no disk")
+
+
+async def test_who_could_have_told_what_became_of_a_write_is_named() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.8) as kv:
+        await kv.put("foo", 1)
+        ballot = Ballot(1, b"o" * 16)
+        vote = Vote(ballot, Proposal(ProposalId(b"o" * 16, 1), b"\x01"))
+        # One votes for the put, one has a later version, and the third is asked in vain.
+        cluster._stores[1].save("foo", Summary(top=5), {5: Register(ballot, vote)})
+        cluster._stores[2].__class__ = Unreadable
+        with pytest.raises(paxoskv.Unavailable) as caught:
+            await kv.put("foo", 2)
+        assert caught.value.maybe == Entry("foo", 1, 2)
+        assert f"{cluster.addresses[2]}: cannot serve now: no disk" in str(caught.value)
+        assert cluster.addresses[0] not in str(caught.value)

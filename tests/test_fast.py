@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 import trio
 
@@ -139,15 +141,30 @@ def test_r7_an_append_without_a_look_up_is_marked_and_its_votes_are_the_look_up(
     assert append.receive(C, Voted(3)) == Done(Latest(3, own))
 
 
-def test_r7_after_a_look_up_the_mark_is_not_needed() -> None:
+def test_r7_after_a_look_up_it_is_an_append_all_the_same_and_needs_no_other_look() -> None:
+    """So it can be given up as soon; and it is won, though votes alone tell too little."""
     ballots = Ballots(ME)
-    tops = Tops(THREE)
-    tops.hear(A, 2)
-    tops.hear(B, 2)
-    append = Appender(FOO, ballots.proposal(b""), THREE, ballots, tops, promised=FAST)
+    tops = Tops(FIVE)
+    for acceptor in (A, B, C):
+        tops.hear(acceptor, 2)
+    own = ballots.proposal(b"")
+    append = Appender(FOO, own, FIVE, ballots, tops, promised=FAST)
     request = append.ask()
     assert isinstance(request, Accept)
-    assert not request.append
+    assert request.append
+    append.receive(A, Voted(3))
+    append.receive(B, Voted(3))
+    for acceptor in (C, D, E):
+        append.receive(acceptor, Refusal(FAST, None, 5))
+    assert isinstance(append.ask(), Prepare)
+    for acceptor in (B, C):
+        append.receive(acceptor, Promise(fast_vote(own) if acceptor == B else None, 5))
+    accept = append.receive(A, Promise(fast_vote(own, append=True), 3))
+    assert isinstance(accept, Accept)
+    assert accept.proposal == own
+    for acceptor in (A, B):
+        append.receive(acceptor, Voted(5))
+    assert append.receive(C, Voted(5)) == Done(Latest(3, own))
 
 
 def test_r7_an_append_that_cannot_be_chosen_any_more_goes_on_where_the_latest_is() -> None:
@@ -196,7 +213,27 @@ def test_r7_votes_that_oblige_below_later_versions_leave_a_doubt() -> None:
     assert isinstance(append.ask(), Find)
     for acceptor in (C, D):
         append.receive(acceptor, Found(5, OTHERS, 5))
-    assert append.receive(E, Found(5, OTHERS, 5)) == Done(Doubtful())
+    assert append.receive(E, Found(5, OTHERS, 5)) == Done(Doubtful(Latest(5, OTHERS)))
+
+
+def test_r7_an_append_waits_for_all_who_may_say_that_they_never_voted_for_it() -> None:
+    """They may be far away: a new ballot would outrun what they say."""
+    append, own = appender(FIVE)
+    append.ask()
+    for acceptor in (A, B):
+        append.receive(acceptor, Refusal(FAST, None, 5))
+    assert append.receive(C, Voted(3)) == Pause(1.0, 2.0)
+    prepare = append.ask()
+    for acceptor in (A, B):
+        append.receive(acceptor, Promise(None, 5))
+    vote = fast_vote(own, append=True)
+    assert append.receive(C, Promise(vote, 3)) == Pause(inf, inf)
+    assert append.receive(D, Promise(None, 5)) is None, "E may have voted for it"
+    assert append.maybe == own
+    assert append.receive(E, Promise(None, 5)) == Pause(0.0, 0.0)
+    assert append.maybe is None
+    assert isinstance(append.ask(), Find), "and the next ballot was not needed"
+    assert isinstance(prepare, Prepare)
 
 
 def test_r7_the_look_up_of_a_put_does_not_propose_the_append_of_another() -> None:
@@ -252,9 +289,10 @@ def test_r9_an_append_in_phase_1_stops_where_its_version_was_dropped() -> None:
     prepare = append.ask()
     assert isinstance(prepare, Prepare)
     assert append.maybe == own
-    assert append.receive(A, Compacted(30, OTHERS, 31)) == Pause(1.0, 2.0)
+    assert append.receive(A, Compacted(30, OTHERS, 31)) == Pause(inf, inf)
     assert append.receive(B, Promise(fast_vote(own, append=True), 3)) is None
-    assert append.receive(C, Promise(None, 2)) is None, "a quorum, and nothing is proposed"
+    # A quorum, and nothing is proposed.
+    assert append.receive(C, Promise(None, 2)) == Pause(0.0, 0.0)
     assert isinstance(append.ask(), Find)
 
 
@@ -263,9 +301,22 @@ def test_r9_an_append_at_a_dropped_version_goes_on_where_the_latest_is() -> None
     append.ask()
     dropped = Compacted(30, OTHERS, 31)
     assert append.receive(A, Voted(3)) is None
-    assert append.receive(B, dropped) == Pause(1.0, 2.0)
+    assert append.receive(B, dropped) == Pause(inf, inf)
     assert append.receive(C, dropped) == Done(Latest(30, OTHERS))
     assert append.maybe is None
+
+
+def test_r9_a_dropped_version_is_left_once_those_far_away_have_said_so_too() -> None:
+    append, own = appender(FIVE)
+    append.ask()
+    dropped = Compacted(30, OTHERS, 31)
+    assert append.receive(A, dropped) == Pause(inf, inf)
+    assert append.receive(B, dropped) is None
+    assert append.receive(C, dropped) is None
+    assert append.maybe == own, "two could have voted, and oblige others to it"
+    assert append.receive(D, Refusal(Ballot(1, OTHER), None, 2)) == Pause(0.0, 0.0)
+    assert append.maybe is None
+    assert isinstance(append.ask(), Find)
 
 
 def test_r9_who_was_asked_twice_may_have_voted_before_it_dropped_the_version() -> None:
@@ -278,7 +329,7 @@ def test_r9_who_was_asked_twice_may_have_voted_before_it_dropped_the_version() -
     assert append.maybe == own
     assert isinstance(append.ask(), Find), "nothing is proposed there any more"
     append.receive(A, Found(30, OTHERS, 31))
-    assert append.receive(B, Found(30, OTHERS, 31)) == Done(Doubtful())
+    assert append.receive(B, Found(30, OTHERS, 31)) == Done(Doubtful(Latest(30, OTHERS)))
 
 
 @pytest.mark.parametrize("higher", [False, True])
@@ -299,7 +350,7 @@ def test_r7_what_others_finished_without_a_look_at_the_tops_is_looked_at_again(
         append.receive(C, Found(5, OTHERS, 5))
         assert append.maybe == own
         append.receive(D, Found(5, OTHERS, 5))
-        assert append.receive(E, Found(5, OTHERS, 5)) == Done(Doubtful())
+        assert append.receive(E, Found(5, OTHERS, 5)) == Done(Doubtful(Latest(5, OTHERS)))
     else:
         assert append.receive(D, Found(3, own, 3)) == Done(Latest(3, own))
 

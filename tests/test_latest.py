@@ -239,7 +239,7 @@ def test_r7_a_put_goes_on_only_when_its_proposal_cannot_be_chosen_any_more() -> 
     assert appender.receive(A, Compacted(30, other, 30)) == Pause(1.0, 2.0)
     assert isinstance(appender.ask(), Find)
     assert appender.receive(A, Found(30, other, 30)) is None
-    assert appender.receive(B, Found(30, other, 30)) == Done(Doubtful())
+    assert appender.receive(B, Found(30, other, 30)) == Done(Doubtful(Latest(30, other)))
 
 
 def test_r7_a_version_dropped_before_anything_was_proposed_shows_where_to_go_on() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -12,6 +14,8 @@ import trio
 
 import paxoskv
 from paxoskv import Entry, LocalCluster, open_kv, open_local_cluster
+from paxoskv import link as link_module
+from paxoskv.identity import Address
 from paxoskv.limits import DEFAULT_KEEP, MAX_KEY_BYTES, MAX_PAGE_KEYS, MAX_VALUE_BYTES
 from paxoskv.link import Batch, Exchange
 from paxoskv.paxos.acceptor import Register, Summary
@@ -20,12 +24,15 @@ from paxoskv.paxos.messages import (
     Ballot,
     Commit,
     Find,
+    Instance,
     Prepare,
     Proposal,
     ProposalId,
     Vote,
 )
+from paxoskv.paxos.operation import Doubtful, Latest
 from paxoskv.storage.memory import MemoryStore
+from paxoskv.stream import Stream
 from paxoskv.values import encode_value
 
 KEPT = DEFAULT_KEEP
@@ -484,3 +491,112 @@ async def test_an_undecodable_value_is_named_and_hides_no_other() -> None:
                 assert "'b' version 1" in str(error)  # noqa: PT017 - the others must not raise
                 seen.append("bad")
         assert seen == ["a", "bad", "c"]
+
+
+# --- far away --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def some_far_away(
+    monkeypatch: pytest.MonkeyPatch, n: int, far: int, delay: float
+) -> AsyncIterator[LocalCluster]:
+    """A cluster of which the last acceptors answer so many seconds later, and all are healthy."""
+    ports: set[int] = set()
+
+    class Far(Stream):
+        __slots__ = ("arrived", "arriving")
+
+        def __init__(self, stream: trio.SocketStream) -> None:
+            super().__init__(stream)
+            channel = trio.open_memory_channel[tuple[float, bytes]](math.inf)
+            self.arriving, self.arrived = channel
+            nursery.start_soon(self.pump)
+
+        async def pump(self) -> None:
+            data = b"not yet at its end"
+            while data:
+                try:
+                    data = await super().receive()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    data = b""
+                self.arriving.send_nowait((trio.current_time() + delay, data))
+
+        async def receive(self) -> bytes:
+            due, data = await self.arrived.receive()
+            await trio.sleep_until(due)
+            return data
+
+    async def connect(address: Address) -> Stream:
+        stream = await trio.open_tcp_stream(address.host, address.port)
+        return Far(stream) if address.port in ports else Stream(stream)
+
+    monkeypatch.setattr(link_module, "connect", connect)
+    async with trio.open_nursery() as nursery, open_local_cluster(n) as cluster:
+        ports.update(int(each.rpartition(":")[2]) for each in cluster.addresses[n - far :])
+        yield cluster
+
+
+@pytest.mark.parametrize(("n", "far"), [(3, 1), (4, 2), (5, 2), (7, 3)])
+async def test_a_put_from_old_memory_waits_for_those_who_are_far_away(
+    n: int, far: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what they say shows that it was written nowhere, and it must be in time for that."""
+    async with (
+        some_far_away(monkeypatch, n, far, 0.05) as cluster,
+        open_kv(cluster.addresses) as old,
+        open_kv(cluster.addresses) as other,
+    ):
+        await old.put("foo", "first")
+        for number in range(KEPT + 4):
+            await other.put("foo", number)
+            await trio.sleep(0.02)  # for those far away are to hear of it as well
+        await trio.sleep(0.3)  # until all have dropped what is old
+        assert await old.put("foo", "mine") == Entry("foo", KEPT + 5, "mine")
+
+
+@pytest.mark.parametrize("n", [3, 5])
+async def test_a_put_before_a_gap_does_not_outrun_what_those_far_away_say(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        some_far_away(monkeypatch, n, n // 2, 0.05) as cluster,
+        open_kv(cluster.addresses) as kv,
+        open_kv(cluster.addresses) as other,
+    ):
+        for key in ("a", "b", "c"):
+            await kv.put(key, "first")
+            await other.get(key)
+            await trio.sleep(0.3)  # until all have greeted
+            await other.set(key, 10, "behind a gap")
+            await trio.sleep(0.3)
+            before = kv.attempts
+            with trio.fail_after(3):
+                assert (await kv.put(key, "mine")).ver in {1, 11}
+            assert kv.attempts - before <= 6
+
+
+async def test_after_a_doubt_the_next_put_begins_behind_what_was_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await kv.put("foo", "first")
+        later = Latest(7, Proposal(ProposalId(b"o" * 16, 1), encode_value("later")))
+        perform = kv._client._perform
+
+        async with open_kv(cluster.addresses) as other:
+            await other.set("foo", 7, "later")
+        monkeypatch.setattr(kv._client, "_perform", lambda *_: _doubt(later))
+        with pytest.raises(paxoskv.Unavailable) as caught:
+            await kv.put("foo", "mine")
+        assert caught.value.maybe == Entry("foo", 1, "mine")
+        monkeypatch.setattr(kv._client, "_perform", perform)
+        attempts = kv.attempts
+        assert await kv.put("foo", "next") == Entry("foo", 8, "next")
+        assert kv.attempts == attempts + 1
+        begun = kv._client._unfinished.get(Instance("foo", 1))
+        assert begun is not None, "settle goes on with the same ballots, and refuses itself nothing"
+
+
+async def _doubt(latest: Latest) -> Doubtful:
+    await trio.lowlevel.checkpoint()
+    return Doubtful(latest)

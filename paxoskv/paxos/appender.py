@@ -122,5 +122,5 @@ class Appender:
         assert not isinstance(latest, Compacted), "the latest is never dropped"
         if latest is not None and latest.proposal.id == self._own.id:
             ours = self._tops.allow(latest.ver)
-            return Done(latest if ours else Doubtful())
-        return Done(latest if self.maybe is None else Doubtful())
+            return Done(latest if ours else Doubtful(latest))
+        return Done(latest if self.maybe is None else Doubtful(latest))

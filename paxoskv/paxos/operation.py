@@ -44,7 +44,13 @@ class Latest(NamedTuple):
 
 
 class Doubtful(NamedTuple):
-    """The end of an append that cannot tell whether its own proposal is written (rule R7)."""
+    """The end of an append that cannot tell whether its own proposal is written (rule R7).
+
+    Attributes:
+        latest: of the key, as it was found then.
+    """
+
+    latest: Latest | None
 
 
 class Operation(Protocol[ResultT]):

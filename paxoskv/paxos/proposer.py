@@ -10,6 +10,7 @@ round trip was all; else the textbook goes on from what was seen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import Final, TypeAlias
@@ -113,6 +114,9 @@ class _Phase(Enum):
     DONE = "decided"
 
 
+_FOR_ALL: Final = Pause(math.inf, math.inf)
+"""As long as a pause may be, for the replies of all: each that comes may end it."""
+
 _ASKING: Final = _Phase.PREPARING, _Phase.ACCEPTING
 
 
@@ -125,8 +129,8 @@ class Proposer:
             ``Done(None)``: nothing was chosen yet, as a reader wants to know.
         quorums: of the cluster.
         ballots: of the operation that this is part of.
-        tops: what the acceptors told during the call; given, the own proposal is sent only
-            if they allow its version, or marked ``append`` (rule R7).
+        tops: what the acceptors told during the call; given, the own proposal is marked
+            ``append`` at ballot 0, and sent at others only if they allow its version (rule R7).
         promised: a ballot of its own ``ballots`` that is promised already, to begin phase 2 with:
             ballot 0, which is so from the start, or one that a :class:`~.preparer.Preparer` got
             for it.
@@ -257,7 +261,7 @@ class Proposer:
             self.commit = Commit(self.instance, chosen.id, None)
             return self._decide(chosen)
         if self._is_dropped:
-            return None  # after the pause it looks for later versions
+            return self._look_later()
         if self._phase is _Phase.PREPARING and len(self._promises) >= quorum:
             return self._choose()
         if len(self._replied) < quorum:
@@ -311,8 +315,8 @@ class Proposer:
     def _give_way(self) -> Pause | None:
         """There may be later versions already, and no phase 2 before these were looked at.
 
-        One more reply may show more. Where it is open what becomes of the own proposal, all
-        acceptors are asked, and asked again.
+        One more reply may show more. Where it is open what becomes of the own proposal, it waits
+        for those of all: a new ballot would only outrun them.
         """
         if self._all_replied:
             self.overtaken = True
@@ -324,7 +328,7 @@ class Proposer:
             self.overtaken = True
             return Pause(1.0, 1.0)
         self.lost += 1
-        return self._back_off(1.0)
+        return _FOR_ALL
 
     def _dropped(
         self, acceptor: AcceptorId, reply: Compacted, again: bool
@@ -335,8 +339,17 @@ class Proposer:
             self._never.add(acceptor)
         if self._tops is None or self.maybe is None:
             return self._decide(reply)
-        self._pausing = self.overtaken = self._is_dropped = True
-        return Pause(1.0, 2.0)  # others may still say that they never voted for ours
+        self.overtaken = self._is_dropped = True
+        return self._look_later()
+
+    def _look_later(self) -> Pause | None:
+        """Look for later versions; before, others may say that they never voted for ours."""
+        if self.maybe is None or self._all_replied:
+            return Pause(0.0, 0.0)
+        if self._pausing:
+            return None
+        self._pausing = True
+        return Pause(1.0, 2.0) if self._sent_classic else _FOR_ALL
 
     def _begin_phase_2(self, proposal: Proposal) -> Accept:
         is_own = self.own is not None and proposal.id == self.own.id
@@ -344,7 +357,7 @@ class Proposer:
         self._sent_classic |= is_own and self._ballot != FAST
         self.overtaken = False
         self._enter(_Phase.ACCEPTING)
-        append = self._ballot == FAST and not self._allowed
+        append = self._ballot == FAST and self._tops is not None
         if append:
             self._enough = self._quorums.obliging
         self._accept = Accept(self.instance, self._ballot, proposal, append)

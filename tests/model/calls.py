@@ -106,7 +106,7 @@ class Append:
         elif latest is not None:
             self._operation = self._appender(latest)
         else:
-            self._operation = Finder(KEY, quorums, self._ballots())
+            self._operation = Finder(KEY, quorums, self._ballots(), tops=self._tops)
 
     @property
     def own(self) -> Proposal | None:

@@ -597,7 +597,7 @@ BREAKS: Final = (
         "R7",
         "A put that was chosen, and compacted before it heard of it, is written once more.",
         "paxos/appender.py",
-        "return Done(latest if self.maybe is None else Doubtful())",
+        "return Done(latest if self.maybe is None else Doubtful(latest))",
         "return Done(latest)",
         PURE,
     ),
