@@ -22,6 +22,7 @@ import trio
 
 from .client import Client, open_client
 from .errors import PaxosKVError, StoreDamaged, Unavailable
+from .host import Host
 from .limits import (
     AWAY,
     CATCH_UP_BATCH,
@@ -32,7 +33,6 @@ from .limits import (
 )
 from .paxos.messages import Commit, Instance
 from .paxos.operation import Latest
-from .server import Host
 
 logger: Final = logging.getLogger(__name__)
 

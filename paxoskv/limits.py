@@ -173,9 +173,17 @@ MAX_CONNECTIONS: Final = 1024
 """Connections that an acceptor serves at a time; for one more, the one that has been idle for
 the longest is closed."""
 
-MAX_UNFINISHED_BYTES: Final = 256 * MIB
-"""What all connections of an acceptor together may hold of frames that have begun to arrive, and
-whose replies have not left."""
+MAX_HELD_BYTES: Final = 256 * MIB
+"""What all connections of an acceptor together may hold of frames that have begun to arrive, of
+those whose replies have not left, and of these replies. With more, the one that holds most is
+closed."""
+
+MIN_CONNECTIONS: Final = 16
+"""Connections that an acceptor serves however few files it may open."""
+
+COMPLAINT_PAUSE: Final = 1.0
+"""Seconds between two lines of the log about what strangers do; of the others it says how many
+there were."""
 
 MAX_SEARCHES: Final = 8
 """Requests for which the store is searched that one connection has answered in one go; others are

@@ -116,7 +116,7 @@ class Lines:
         line = self._lines.get(key)
         if line is None:
             if len(self._lines) >= MAX_LINES:
-                self._sweep()
+                self.sweep()
             if len(self._lines) >= MAX_LINES:
                 return None
             line = self._lines[key] = Line()
@@ -156,7 +156,7 @@ class Lines:
         """For how many keys there are lines."""
         return len(self._lines)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Forget the lines in which nobody is any more."""
         now = trio.current_time()
         for key, line in list(self._lines.items()):

@@ -3,53 +3,36 @@
 Each connection has a task that reads what has arrived, answers it in order, and sends
 the replies, and one for each turn that it waits for, up to a limit; while a client does not
 take its replies, nothing more is read from it. So a connection costs a bounded amount of
-memory, and none can hold up another.
-
-Rule R1, disk before word: what all connections have saved goes to disk in one flush, and
-no reply leaves before what it may rest on is there. See :meth:`Host.answer`. Two kinds rest
-on nothing there: that a commit has arrived, and what those in line are told.
+memory, and none can hold up another. What all of them together hold has a limit as well.
+That no reply leaves before what it rests on is on disk is `paxoskv.host`'s business.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 import trio
 
-from ._version import __version__
 from .errors import ProtocolError, StoreDamaged, StoreError
+from .host import Host, Store
 from .identity import Address, Identity
 from .limits import (
+    COMPLAINT_PAUSE,
     DEFAULT_KEEP,
-    HINT_FLUSH_INTERVAL,
     MAX_BATCH_BYTES,
     MAX_CONNECTIONS,
+    MAX_HELD_BYTES,
     MAX_SEARCHES,
     MAX_TURNS_AWAITED,
-    MAX_UNFINISHED_BYTES,
-    MEND_PAUSE,
-    QUICK_FLUSH,
     SLOWEST_LINK,
     STALLED_FRAME_TIMEOUT,
 )
-from .lines import Lines, Place
-from .paxos import acceptor
-from .paxos.messages import (
-    END,
-    Accept,
-    Commit,
-    Find,
-    ProposalId,
-    Reply,
-    Request,
-    Scan,
-    Status,
-    Turn,
-    Voted,
-)
+from .lines import Place
+from .paxos.messages import END, Commit, Find, Reply, Request, Scan, Status, Turn
 from .stream import Stream
 from .tasks import leaves
 from .wire import (
@@ -64,30 +47,7 @@ from .wire import (
 
 logger: Final = logging.getLogger(__name__)
 
-_FADING: Final = 0.9  # how slowly a slow flush is forgotten
 _SEARCHES: Final = Scan, Status  # requests for which the store is searched whatever they ask
-
-
-class Store(acceptor.Store, Protocol):
-    """A store as a server needs it: with what makes it durable.
-
-    Attributes:
-        saved: how many saves there were.
-        flushed: how many of these are durable.
-    """
-
-    @property
-    def saved(self) -> int: ...  # noqa: D102 - as above
-    @property
-    def flushed(self) -> int: ...  # noqa: D102 - as above
-
-    def flush(self) -> None:
-        """Make durable what is saved by now; a worker thread may call it."""
-        ...
-
-    def reload(self) -> None:
-        """After a failure: forget what is in memory, and read the disk again."""
-        ...
 
 
 async def listen(address: Address) -> list[trio.SocketListener]:
@@ -133,34 +93,25 @@ async def serve(
     Raises:
         StoreDamaged: what is on disk is not what was written; it must not go on.
     """
-    await Host(identity, store, keep).serve(listeners, task_status=task_status)
+    await Server(Host(identity, store, keep)).serve(listeners, task_status=task_status)
 
 
-class Host:
-    """An acceptor at home: its store kept durable, its connections served.
+class Server:
+    """Serves the clients of an acceptor.
 
     Args:
-        identity: who it is.
-        store: what it remembers.
-        keep: how many of the newest chosen versions of a key it keeps.
+        host: the acceptor.
+        connections: how many it serves at a time.
     """
 
-    def __init__(self, identity: Identity, store: Store, keep: int = DEFAULT_KEEP) -> None:
-        self.identity = identity
-        self.acceptor = acceptor.Acceptor(store, keep, __version__)
-        self._store = store
-        self._greeting = encode_greeting(identity)
-        self._lines = Lines()
-        self._flushing = False
-        self._flush_time = QUICK_FLUSH  # of the slowest one lately
-        self._thread = trio.CapacityLimiter(1)  # of its own: look-ups of names may take all others
-        self._flushed = trio.lowlevel.ParkingLot()  # those who wait for the next flush to end
-        self._failures = 0
-        self._failure = ""
-        self._mending = trio.Event()
-        self._connections = 0
-        self._unfinished = 0  # bytes of frames that have not arrived, or been answered, in full
-        self._idle: dict[trio.CancelScope, None] = {}  # between frames, the longest first
+    def __init__(self, host: Host, connections: int = MAX_CONNECTIONS) -> None:
+        self.host = host
+        self.greeting = encode_greeting(host.identity)
+        self._most = connections
+        self._connections: dict[Connection, None] = {}  # those that are not given up
+        self._held = 0  # bytes, by all connections
+        self._complained = -COMPLAINT_PAUSE  # when it did so last
+        self._unsaid = 0  # complaints since then
 
     async def serve(
         self,
@@ -170,272 +121,201 @@ class Host:
     ) -> NoReturn:
         """Serve until cancelled; see :func:`serve`."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._mend)
-            nursery.start_soon(self._flush_hints)
+            nursery.start_soon(self.host.tend)
             await nursery.start(trio.serve_listeners, self._handle, list(listeners))
             host, port = listeners[0].socket.getsockname()[:2]
             task_status.started(str(Address(host, port)))
         raise AssertionError("trio.serve_listeners never returns")
 
-    # --- disk before word --------------------------------------------------------------
-
-    async def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        """Answer requests, and return the replies once all that they rest on is on disk.
-
-        That includes what other connections have saved meanwhile. Cancelled, what was
-        answered may have been kept or not, and no reply leaves.
-
-        Raises:
-            StoreError: the disk failed, and nothing may be said.
-        """
-        replies = [self._reply(request) for request in requests]
-        await self._durable()
-        return replies
-
-    def _reply(self, request: Request, who: object = None) -> Reply:
-        """The reply to a request, which may leave once what it rests on is durable.
-
-        Args:
-            request: what is asked.
-            who: the one who asks, as the lines know him.
-        """
-        if self._mending.is_set():
-            raise StoreError(self._failure)
-        try:
-            if not self._lines:
-                return self.acceptor.handle(request)
-            written = self._written(request)
-            reply = self.acceptor.handle(request)
-        except StoreDamaged:
-            raise
-        except StoreError as error:
-            self._failed(error)
-            raise
-        if written:
-            self._lines.written(written, who)
-        if isinstance(reply, Voted) and isinstance(request, Accept):
-            return Voted(reply.top, self._lines.crowded(request.instance.key, who))
-        return reply
-
-    def _written(self, request: Request) -> str:
-        """The key of which the next in line may write a version, for this tells of a new one."""
-        match request:
-            case Commit((key, ver)):
-                pass
-            case Accept((key, ver), after=ProposalId()):
-                ver -= 1
-            case _:
-                return ""
-        return key if key in self._lines and self.acceptor.known(key).ver < ver else ""
-
-    async def _durable(self) -> None:
-        """Wait until all that is saved by now is on disk. One flush serves all who wait.
-
-        Between the making of replies and this nothing may be awaited: a failure in between
-        would not be noticed, after which the store has forgotten what they rest on.
-        """
-        failures, saved = self._failures, self._store.saved
-        while self._failures == failures and self._store.flushed < saved:
-            if self._flushing:
-                await self._flushed.park()
-            else:
-                await self._flush()
-        if self._failures != failures:
-            raise StoreError(self._failure)
-
-    async def _flush(self) -> None:
-        self._flushing = True
-        try:
-            # All tasks that have read something by now get to answer it first.
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            began = trio.current_time()
-            if self._flush_time < QUICK_FLUSH:
-                self._store.flush()
-            else:
-                # Not to be abandoned: when we are cancelled, others go on to rely on it.
-                await trio.to_thread.run_sync(self._store.flush, limiter=self._thread)
-            self._flush_time = max(trio.current_time() - began, _FADING * self._flush_time)
-        except StoreError as error:
-            self._failed(error)
-        finally:
-            self._flushing = False
-            self._flushed.unpark_all()
-
-    def _failed(self, error: StoreError) -> None:
-        """Nothing that was not flushed may be relied on from now on."""
-        if not self._mending.is_set():
-            logger.error("cannot serve: %s", error)
-        self._failures += 1
-        self._failure = str(error)
-        self._mending.set()
-
-    async def _flush_hints(self) -> None:
-        """Flush now and then what was saved and nobody waits for, until cancelled."""
-        while True:
-            await trio.sleep(HINT_FLUSH_INTERVAL)
-            if self._mending.is_set():
-                continue  # nothing can be flushed, and a try would be in the way
-            with suppress(StoreError):  # which has been seen to already
-                await self._durable()
-
-    async def _mend(self) -> None:
-        """Read the store again after it failed, until that succeeds."""
-        while True:
-            await self._mending.wait()
-            await trio.sleep(MEND_PAUSE)
-            if self._flushing:
-                continue
-            try:
-                # In this thread, so that nobody meets a store that is half read.
-                self._store.reload()
-            except StoreDamaged:
-                raise
-            except StoreError as error:
-                logger.debug("still cannot serve: %s", error)
-            else:
-                logger.error("serves again")
-                # The commits that were not flushed are forgotten, and nobody repeats them.
-                self.acceptor.missed_unnamed = True
-                self._mending = trio.Event()
-
-    # --- connections -------------------------------------------------------------------
-
     async def _handle(self, accepted: trio.SocketStream) -> None:
         """Serve one connection to its end. Cancelled, it just drops the connection."""
-        if self._connections >= MAX_CONNECTIONS:
-            if not self._idle:
-                logger.warning("refused a connection: %d are busy already", self._connections)
+        if len(self._connections) >= self._most:
+            longest = min(self._connections, key=lambda each: each.idle_since)
+            if longest.idle_since == math.inf:
+                self.complain(f"refused a connection: {len(self._connections)} are busy already")
                 return
-            longest = next(iter(self._idle))
-            del self._idle[longest]
-            longest.cancel()  # its client opens another connection when it needs one
-        self._connections += 1
-        try:
-            with Stream(accepted) as stream:
-                await self._serve(stream)
-        finally:
-            self._connections -= 1
+            self._give_up(longest)  # its client opens another connection when it needs one
+        with Stream(accepted) as stream:
+            connection = Connection(self, stream)
+            self._connections[connection] = None
+            try:
+                await connection.serve()
+            finally:
+                self._give_up(connection)
 
-    async def _serve(self, stream: Stream) -> None:
-        """Serve a client as long as it keeps the rules, and say what ended that."""
-        sender = _Sender(stream)
+    def hold(self, connection: Connection, size: int) -> None:
+        """A connection holds so many bytes more in memory, or less.
+
+        If all hold too much, the one that holds most is closed: others may be innocent.
+        """
+        if connection not in self._connections:
+            return
+        connection.held += size
+        self._held += size
+        while self._held > MAX_HELD_BYTES:
+            most = max(self._connections, key=lambda each: each.held)
+            self.complain(f"closed the connection from {most.peer}: it holds {most.held} bytes")
+            self._give_up(most)
+
+    def _give_up(self, connection: Connection) -> None:
+        """Close a connection; it counts no more."""
+        if connection in self._connections:
+            del self._connections[connection]
+            self._held -= connection.held
+            connection.scope.cancel()
+
+    def complain(self, what: str) -> None:
+        """Say what clients do wrong, now and then: they may do so without end."""
+        now = trio.current_time()
+        if now - self._complained < COMPLAINT_PAUSE:
+            self._unsaid += 1
+            return
+        unsaid = f", and {self._unsaid} more of such" if self._unsaid else ""
+        logger.warning("%s%s", what, unsaid)
+        self._complained, self._unsaid = now, 0
+
+
+class Connection:
+    """A connection of a client.
+
+    Args:
+        server: whose client it is.
+        stream: the connection.
+
+    Attributes:
+        scope: in which it is served.
+        held: how many bytes it holds in memory, as the server counts them.
+        idle_since: when it began to wait for the next frame; ``math.inf``: it does not.
+    """
+
+    def __init__(self, server: Server, stream: Stream) -> None:
+        self.scope = trio.CancelScope()
+        self.held = 0
+        self.idle_since = math.inf
+        self._server = server
+        self._host = server.host
+        self._stream = stream
+        self._sender = _Sender(stream)
+        self._buffer = FrameBuffer()
+        self._began = 0.0  # when the unfinished frame did, if there is one
+
+    @property
+    def peer(self) -> str:
+        """Where its client is, for people."""
         try:
-            with trio.CancelScope() as scope:
-                await self._converse(stream, sender, scope)
+            host, port = self._stream.socket.getpeername()[:2]
+        except OSError:
+            return "a client that is gone"
+        return str(Address(host, port))
+
+    async def serve(self) -> None:
+        """Serve the client as long as it keeps the rules, and say what ended that."""
+        try:
+            with self.scope:
+                await self._converse()
         # Its tasks may end with an error each.
         except* StoreDamaged:
             raise
         except* StoreError as group:
             with suppress(trio.BrokenResourceError, trio.TooSlowError):
-                await sender.send(encode_farewell(str(next(leaves(group)))))
+                await self._sender.send(encode_farewell(str(next(leaves(group)))))
         except* ProtocolError as group:
-            logger.warning("closed the connection from %s: %s", _peer(stream), next(leaves(group)))
+            self._closed(str(next(leaves(group))))
         except* trio.TooSlowError:
-            logger.warning("closed the connection from %s: it stalled", _peer(stream))
+            self._closed("it stalled")
         except* trio.BrokenResourceError:
-            logger.debug("the connection from %s broke", _peer(stream))
+            logger.debug("the connection from %s broke", self.peer)
 
-    async def _converse(self, stream: Stream, sender: _Sender, scope: trio.CancelScope) -> None:
+    def _closed(self, why: str) -> None:
+        self._server.complain(f"closed the connection from {self.peer}: {why}")
+
+    async def _converse(self) -> None:
         """Answer what arrives, with one flush and one send for all that arrived together."""
-        await sender.send(self._greeting)
-        buffer = FrameBuffer()
-        try:
-            async with trio.open_nursery() as nursery:
-                await self._read_and_answer(stream, sender, scope, buffer, nursery)
-                nursery.cancel_scope.cancel()
-        finally:
-            self._unfinished -= len(buffer)
+        await self._sender.send(self._server.greeting)
+        async with trio.open_nursery() as nursery:
+            # What a call has taken is let go with it: who is idle holds nothing.
+            while await self._take(await self._receive(), nursery):
+                pass
+            nursery.cancel_scope.cancel()
 
-    async def _read_and_answer(
-        self,
-        stream: Stream,
-        sender: _Sender,
-        scope: trio.CancelScope,
-        buffer: FrameBuffer,
-        nursery: trio.Nursery,
-    ) -> None:
-        began = trio.current_time()  # of the unfinished frame, if there is one
-        while True:
-            data = await self._receive(stream, scope, buffer, began)
-            if not data:
-                return
-            replies = bytearray()
-            rests = False  # whether any of them rests on what is saved
-            searched = 0  # how often the store was searched for them
-            if not buffer:
-                began = trio.current_time()
-            answered = False
-            for payload in self._feed(buffer, data):
-                answered = True
-                first, requests = decode_requests(payload)
-                if first is None:
-                    for request in requests:
-                        self._reply(request, sender)  # which nobody wants to know
-                    continue
-                # Who asks for a turn asks for nothing else: then the answer may take a while.
-                if len(requests) == 1 and isinstance(turn := requests[0], Turn):
-                    room = len(nursery.child_tasks) < MAX_TURNS_AWAITED
-                    place = self._lines.enter(turn.key, sender) if room else None
-                    if place is not None:
-                        nursery.start_soon(self._give_turn, sender, first, turn, place)
-                        continue
-                # The answers to these rest on nothing here: see `Noted` and `Told`.
-                rests = rests or not all(isinstance(each, Commit | Turn) for each in requests)
-                size = len(payload)
-                payload = b""
-                self._unfinished += size
-                try:
-                    for part, searches in self._answer(first, requests, sender):
-                        replies += part
-                        searched += searches
-                        if len(replies) >= MAX_BATCH_BYTES or searched >= MAX_SEARCHES:
-                            await self._send(sender, replies, rests)
-                            replies, searched = bytearray(), 0
-                            await trio.lowlevel.checkpoint()  # and others have their turn
-                finally:
-                    self._unfinished -= size
-            if replies:
-                await self._send(sender, replies, rests)
-            if answered:  # which may have taken its time, and that was not the next frame's
-                began = trio.current_time()
-
-    async def _receive(
-        self, stream: Stream, scope: trio.CancelScope, buffer: FrameBuffer, began: float
-    ) -> bytes:
+    async def _receive(self) -> bytes:
         """What comes next. Between frames a client may be quiet for ever; within one it may not.
 
         Raises:
-            trio.TooSlowError: a frame that began then stalls.
+            trio.TooSlowError: a frame that has begun stalls.
             trio.BrokenResourceError: the connection broke.
         """
-        if buffer:
+        if self._buffer:
             # As long as what has come would take: who sends nothing has little time.
-            with trio.fail_at(began + _patience(len(buffer))):
-                return await stream.receive()
-        self._idle[scope] = None
+            with trio.fail_at(self._began + _patience(len(self._buffer))):
+                return await self._stream.receive()
+        self.idle_since = trio.current_time()
         try:
-            return await stream.receive()
+            return await self._stream.receive()
         finally:
-            self._idle.pop(scope, None)
+            self.idle_since = math.inf
+            self._began = trio.current_time()
 
-    async def _give_turn(self, sender: _Sender, first: int, turn: Turn, place: Place) -> None:
-        """Answer who waits in line once the turn comes, and then at once: see `Told`."""
-        await place.wait()
-        await sender.send_made(lambda: run(first, encode_replies([self._reply(turn)])))
+    async def _take(self, data: bytes, nursery: trio.Nursery) -> bool:
+        """Answer what has arrived in full; False at the end of the connection."""
+        if not data:
+            return False
+        replies = bytearray()
+        rests = False  # whether any of them rests on what is saved
+        searched = 0  # how often the store was searched for them
+        held = 0  # bytes of the frames that they answer
+        answered = False
+        frames = self._feed(data)
+        data = b""
+        for payload in frames:
+            answered = True
+            first, requests = decode_requests(payload)
+            if first is None:
+                for request in requests:
+                    self._host.reply(request, self)  # which nobody wants to know
+                continue
+            # Who asks for a turn asks for nothing else: then the answer may take a while.
+            if len(requests) == 1 and isinstance(turn := requests[0], Turn):
+                room = len(nursery.child_tasks) < MAX_TURNS_AWAITED
+                place = self._host.lines.enter(turn.key, self) if room else None
+                if place is not None:
+                    nursery.start_soon(self._give_turn, first, turn, place)
+                    continue
+            # The answers to these rest on nothing here: see `Noted` and `Told`.
+            rests = rests or not all(isinstance(each, Commit | Turn) for each in requests)
+            size = len(payload)
+            payload = b""
+            self._server.hold(self, size)
+            held += size
+            for part, searches in self._answer(first, requests):
+                replies += part
+                searched += searches
+                if len(replies) >= MAX_BATCH_BYTES or searched >= MAX_SEARCHES:
+                    part = b""
+                    await self._send(replies, rests)
+                    replies, searched = bytearray(), 0
+                    self._server.hold(self, size - held)  # this one is not answered in full
+                    held = size
+                    await trio.lowlevel.checkpoint()  # and others have their turn
+        if replies:
+            await self._send(replies, rests)
+        self._server.hold(self, -held)
+        if answered:  # which may have taken its time, and that was not the next frame's
+            self._began = trio.current_time()
+        return True
 
-    def _feed(self, buffer: FrameBuffer, data: bytes | bytearray) -> Iterator[bytes]:
-        """Take bytes, within what all unfinished frames together may hold."""
-        self._unfinished -= len(buffer)
-        try:
-            yield from buffer.feed(data)
-        finally:
-            self._unfinished += len(buffer)
-        if self._unfinished > MAX_UNFINISHED_BYTES:
-            raise ProtocolError("too many frames are unfinished at a time")
+    def _feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that are complete by now; what is left of the next one is held."""
+        before = len(self._buffer)
+        frames = self._buffer.feed(data)
+        data = b""
+        for payload in frames:
+            self._server.hold(self, len(self._buffer) - before)
+            before = len(self._buffer)
+            yield payload
+        self._server.hold(self, len(self._buffer) - before)
 
-    def _answer(
-        self, first: int, requests: Sequence[Request], who: object
-    ) -> Iterator[tuple[bytes, int]]:
+    def _answer(self, first: int, requests: Sequence[Request]) -> Iterator[tuple[bytes, int]]:
         """Answer a frame of requests, in frames of replies that are cut where they took much.
 
         Returns:
@@ -444,7 +324,7 @@ class Host:
         replies: list[Reply] = []
         size = searches = 0
         for request in requests:
-            reply = self._reply(request, who)
+            reply = self._host.reply(request, self)
             replies.append(reply)
             size += size_of(reply)
             searches += _searches(request)
@@ -455,11 +335,18 @@ class Host:
         if replies:
             yield run(first, encode_replies(replies)), searches
 
-    async def _send(self, sender: _Sender, replies: bytearray, rests: bool) -> None:
+    async def _send(self, replies: bytearray, rests: bool) -> None:
         """Send replies, and where they rest on what is saved only once it is on disk."""
+        self._server.hold(self, len(replies))
         if rests:
-            await self._durable()
-        await sender.send(replies)
+            await self._host.durable()
+        await self._sender.send(replies)
+        self._server.hold(self, -len(replies))
+
+    async def _give_turn(self, first: int, turn: Turn, place: Place) -> None:
+        """Answer who waits in line once the turn comes, and then at once: see `Told`."""
+        await place.wait()
+        await self._sender.send_made(lambda: run(first, encode_replies([self._host.reply(turn)])))
 
 
 class _Sender:
@@ -513,11 +400,3 @@ def _searches(request: Request) -> bool:
 def _patience(size: int) -> float:
     """How long so many bytes may take to arrive or to leave, in seconds."""
     return STALLED_FRAME_TIMEOUT + size / SLOWEST_LINK
-
-
-def _peer(stream: Stream) -> str:
-    try:
-        host, port = stream.socket.getpeername()[:2]
-    except OSError:
-        return "a client that is gone"
-    return str(Address(host, port))

@@ -111,6 +111,7 @@ class FrameBuffer:
             ProtocolError: a frame announces more bytes than the limit.
         """
         self._data += data
+        data = b""  # what it holds is all that there is of it
         while len(self._data) >= _HEADER_BYTES:
             length = int.from_bytes(self._data[:_HEADER_BYTES], "big")
             if length > self._limit:

@@ -6,15 +6,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from paxoskv import StoreError, Unavailable, catchup, server
+from paxoskv import StoreError, Unavailable, catchup
 from paxoskv.catchup import _Learner, catch_up
+from paxoskv.host import Host
 from paxoskv.identity import Address, new_cluster
 from paxoskv.kv import open_kv
 from paxoskv.limits import CATCH_UP_SPEED
 from paxoskv.paxos.acceptor import Summary
 from paxoskv.paxos.messages import Commit, Instance, Proposal, ProposalId
 from paxoskv.paxos.operation import Latest
-from paxoskv.server import Host, listen
+from paxoskv.server import Server, listen
 from paxoskv.storage.memory import MemoryStore
 
 from .stores import GatedStore
@@ -106,8 +107,8 @@ async def test_who_forgot_a_commit_with_a_flush_that_failed_learns_it_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It had said that the commit arrived, so nobody tells it once more."""
-    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
-    monkeypatch.setattr(server, "HINT_FLUSH_INTERVAL", 60.0)
+    monkeypatch.setattr("paxoskv.host.MEND_PAUSE", 0.01)
+    monkeypatch.setattr("paxoskv.host.HINT_FLUSH_INTERVAL", 60.0)
     monkeypatch.setattr(catchup, "CATCH_UP_PAUSE", 0.01)
     listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(3)]
     addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
@@ -119,7 +120,7 @@ async def test_who_forgot_a_commit_with_a_flush_that_failed_learns_it_again(
     async with trio.open_nursery() as nursery:
         for host, store, each in zip(hosts, stores, listeners, strict=True):
             store.gate.set()
-            await nursery.start(host.serve, each)
+            await nursery.start(Server(host).serve, each)
         nursery.start_soon(catch_up, hosts[0])
         async with open_kv(map(str, addresses)) as kv:
             await kv.put("foo", 1)

@@ -10,7 +10,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from paxoskv import Entry, StoreDamaged, StoreError, Unavailable, server, wire
+from paxoskv import Entry, StoreDamaged, StoreError, Unavailable, wire
+from paxoskv.host import Host
 from paxoskv.identity import Address, new_cluster
 from paxoskv.kv import open_kv
 from paxoskv.paxos.acceptor import Register, Summary
@@ -37,7 +38,7 @@ from paxoskv.paxos.messages import (
     Vote,
     Voted,
 )
-from paxoskv.server import Host, listen, serve
+from paxoskv.server import listen, serve
 from paxoskv.storage.memory import MemoryStore
 from paxoskv.tasks import unwrapped
 
@@ -118,7 +119,7 @@ async def test_what_was_told_to_be_chosen_is_passed_on_at_once_to_the_next_in_li
 ) -> None:
     """It rests on the disks of those who voted; what the acceptor says itself still waits."""
     monkeypatch.setattr("paxoskv.lines.TURN_TIME", 60.0)
-    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
+    monkeypatch.setattr("paxoskv.host.QUICK_FLUSH", 0.0)  # in a thread
     store = GatedStore()
     store.gate.set()
     async with (
@@ -145,7 +146,7 @@ async def test_what_was_told_to_be_chosen_is_passed_on_at_once_to_the_next_in_li
 async def test_r8_a_commit_is_answered_at_once_and_goes_to_disk_when_there_is_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server, "HINT_FLUSH_INTERVAL", 0.5)
+    monkeypatch.setattr("paxoskv.host.HINT_FLUSH_INTERVAL", 0.5)
     store = GatedStore()
     store.gate.set()
     async with acceptor_on(store) as address, connected(address) as stream:
@@ -166,7 +167,7 @@ async def test_r8_a_commit_is_answered_at_once_and_goes_to_disk_when_there_is_ti
 async def test_r1_what_arrives_with_a_commit_waits_as_ever(
     frames: list[list[Request]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
+    monkeypatch.setattr("paxoskv.host.QUICK_FLUSH", 0.0)  # in a thread
     store = GatedStore()
     store.gate.set()
     async with acceptor_on(store) as address, connected(address) as stream:
@@ -209,7 +210,7 @@ async def _connection(address: str, task_status: trio.TaskStatus[trio.SocketStre
 async def test_r1_after_a_flush_that_failed_nothing_is_answered_from_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
+    monkeypatch.setattr("paxoskv.host.MEND_PAUSE", 0.01)
     store = GatedStore()
     async with acceptor_on(store) as address:
         async with connected(address) as writer, connected(address) as reader:
@@ -245,7 +246,7 @@ async def ask_and_wait(stream: trio.SocketStream, request: Request) -> object:
 async def test_a_client_goes_on_when_the_acceptor_serves_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
+    monkeypatch.setattr("paxoskv.host.MEND_PAUSE", 0.01)
     store = GatedStore()
     store.gate.set()
     async with acceptor_on(store) as address, open_kv([address], timeout=0.3) as kv:
@@ -320,8 +321,8 @@ async def test_hints_are_not_flushed_while_the_store_is_mended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A flush that is bound to fail would be in the way of the mending, again and again."""
-    monkeypatch.setattr(server, "HINT_FLUSH_INTERVAL", 0.01)
-    monkeypatch.setattr(server, "MEND_PAUSE", 0.2)
+    monkeypatch.setattr("paxoskv.host.HINT_FLUSH_INTERVAL", 0.01)
+    monkeypatch.setattr("paxoskv.host.MEND_PAUSE", 0.2)
     store = GatedStore()
     store.gate.set()
     async with acceptor_on(store) as address, connected(address) as stream:
@@ -339,7 +340,7 @@ async def test_r1_the_second_part_of_a_long_answer_waits_as_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Another connection has saved something while the first part was on its way."""
-    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
+    monkeypatch.setattr("paxoskv.host.QUICK_FLUSH", 0.0)  # in a thread
     large = VOTE._replace(proposal=Proposal(P.id, b"x" * 1_000_000))
     store = GatedStore()
     store.gate.set()

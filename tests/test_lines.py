@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import KV, Entry, open_kv, open_local_cluster, server, wire
 from paxoskv.errors import StoreError, Unavailable, VersionTaken
+from paxoskv.host import Host
 from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import (
     CONTENDED,
@@ -44,7 +45,7 @@ from paxoskv.paxos.messages import (
     answers,
 )
 from paxoskv.remembered import Lately
-from paxoskv.server import Host
+from paxoskv.server import Connection, Server
 from paxoskv.storage.memory import MemoryStore
 
 from .frames import replies_in
@@ -341,10 +342,10 @@ async def test_a_line_that_nobody_answers_is_left(monkeypatch: pytest.MonkeyPatc
     """The acceptor that the key names never lets anybody have a turn."""
     monkeypatch.setattr("paxoskv.client.LINE_PATIENCE", 0.05)
 
-    async def never(self: Host, *_: object) -> None:
+    async def never(self: Connection, *_: object) -> None:
         await trio.sleep_forever()
 
-    monkeypatch.setattr(Host, "_give_turn", never)
+    monkeypatch.setattr(Connection, "_give_turn", never)
     entries: list[Entry] = []
     async with open_local_cluster() as cluster, trio.open_nursery() as nursery:
         for number in range(3):
@@ -353,10 +354,10 @@ async def test_a_line_that_nobody_answers_is_left(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_call_whose_time_ends_in_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(self: Host, *_: object) -> None:
+    async def never(self: Connection, *_: object) -> None:
         await trio.sleep_forever()
 
-    monkeypatch.setattr(Host, "_give_turn", never)
+    monkeypatch.setattr(Connection, "_give_turn", never)
     monkeypatch.setattr(Lines, "enter", lambda self, key, who: Line().join(who))
     async with (
         open_local_cluster() as cluster,
@@ -417,18 +418,18 @@ async def test_a_vote_tells_whether_others_wait_in_line_or_have_the_turn(
     proposal = Proposal(ProposalId(b"p" * 16, 1), b"value")
 
     async def crowded(key: str, ver: int) -> bool:
-        reply = host._reply(Accept(Instance(key, ver), FAST, proposal), "me")
+        reply = host.reply(Accept(Instance(key, ver), FAST, proposal), "me")
         assert isinstance(reply, Voted)
         assert reply == Voted(ver, reply.crowded)
         return reply.crowded
 
     assert not await crowded("foo", 0)
-    host._lines.enter("foo", "me")
+    host.lines.enter("foo", "me")
     assert not await crowded("foo", 1), "nobody waits"
-    host._lines.enter("foo", "other")
+    host.lines.enter("foo", "other")
     assert await crowded("foo", 2)
     assert not await crowded("bar", 0)
-    host._lines.enter("bar", "other")
+    host.lines.enter("bar", "other")
     assert await crowded("bar", 1), "who is alone in line must not be overtaken for ever"
     await trio.sleep(2 * TURN_TIME)
     assert not await crowded("bar", 2), "it may have gone"
@@ -443,15 +444,15 @@ async def test_only_news_of_a_written_version_end_a_turn() -> None:
     for news in (commit, accept):
         host = Host(identity, MemoryStore())
         await host.answer([Accept(Instance("foo", 0), FAST, first)])
-        assert host._lines.enter("foo", "a") is None
-        place = host._lines.enter("foo", "b")
+        assert host.lines.enter("foo", "a") is None
+        place = host.lines.enter("foo", "b")
         assert place is not None
-        host._reply(news, "a")
+        host.reply(news, "a")
         assert place.given.is_set()
-        place = host._lines.enter("foo", "c")
+        place = host.lines.enter("foo", "c")
         assert place is not None
         for old in (commit, accept):
-            host._reply(old, "b")
+            host.reply(old, "b")
         assert not place.given.is_set()
 
 
@@ -510,8 +511,8 @@ class FailsOnce(MemoryStore):
 async def test_r1_a_flush_fails_for_both_who_wait_on_one_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
-    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
+    monkeypatch.setattr("paxoskv.host.QUICK_FLUSH", 0.0)  # in a thread
+    monkeypatch.setattr("paxoskv.host.MEND_PAUSE", 0.01)
     store = FailsOnce()
     value = Proposal(ProposalId(b"p" * 16, 1), b"x")
     async with trio.open_nursery() as nursery:
@@ -549,8 +550,8 @@ async def test_r1_a_turn_that_comes_with_a_vote_does_not_hold_it_up_over_a_failu
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The client is slow to read, and meanwhile the disk fails, and forgets the vote."""
-    monkeypatch.setattr(server, "QUICK_FLUSH", 0.0)  # in a thread
-    monkeypatch.setattr(server, "MEND_PAUSE", 0.01)
+    monkeypatch.setattr("paxoskv.host.QUICK_FLUSH", 0.0)  # in a thread
+    monkeypatch.setattr("paxoskv.host.MEND_PAUSE", 0.01)
     store = FailsOnce()
     (identity,) = new_cluster([Address("127.0.0.1", 1)])
     host = Host(identity, store)
@@ -561,7 +562,9 @@ async def test_r1_a_turn_that_comes_with_a_vote_does_not_hold_it_up_over_a_failu
         await host.answer([Commit(Instance(key, 0), proposal.id, None)])
     value = Proposal(ProposalId(b"q" * 16, 1), b"x")
     async with trio.open_nursery() as nursery:
-        address = parse_address(await nursery.start(host.serve, await server.listen(ANYWHERE)))
+        address = parse_address(
+            await nursery.start(Server(host).serve, await server.listen(ANYWHERE))
+        )
         async with await trio.open_tcp_stream(address.host, address.port) as slow:
             await slow.receive_some()  # the greeting
             turns = [frame(1 + number, Turn(key)) for number, key in enumerate(keys)]

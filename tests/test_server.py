@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import paxoskv
-from paxoskv import limits, open_kv, open_local_cluster, server, wire
+from paxoskv import limits, open_kv, open_local_cluster, wire
+from paxoskv.host import Host, Store
 from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import MIB
 from paxoskv.paxos.acceptor import Summary
@@ -31,9 +33,10 @@ from paxoskv.paxos.messages import (
     Read,
     Reply,
     Scan,
+    Turn,
     Voted,
 )
-from paxoskv.server import Host, Store, listen
+from paxoskv.server import Server, listen
 from paxoskv.storage.memory import MemoryStore
 
 from .frames import replies_in
@@ -172,30 +175,31 @@ async def test_r12_replies_are_cut_at_a_size() -> None:
                 got += len(replies)
 
 
-async def test_r12_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
-    async with open_local_cluster(1) as cluster:
-        address = cluster.addresses[0]
-        async with connected(address) as first, connected(address) as second:
-            # The one that was idle for the longest makes room for a new one.
-            await first.send_all(GOOD)
-            await replies_to(first, 1)
-            await wait_all_tasks_blocked()
-            with trio.fail_after(5):
-                async with open_kv(cluster.addresses) as kv:
-                    await kv.set("foo", 0, 5)
-                    assert await is_dropped(second)
-                    # Two in the middle of a frame are busy: a third is refused.
-                    await first.send_all(GOOD[:5])
-                    async with connected(address) as third:
-                        await third.send_all(GOOD[:5])
-                        await wait_all_tasks_blocked(0.01)
-                        async with await trio.open_tcp_stream(*parse_address(address)) as fourth:
-                            assert await is_dropped(fourth)
+async def test_r12_connections_have_a_limit() -> None:
+    async with (
+        serving(MemoryStore(), connections=2) as (_, address),
+        connected(address) as first,
+        connected(address) as second,
+    ):
+        # The one that was idle for the longest makes room for a new one.
+        await first.send_all(GOOD)
+        await replies_to(first, 1)
+        await wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            async with open_kv([address]) as kv:
+                await kv.set("foo", 0, 5)
+                assert await is_dropped(second)
+                # Two in the middle of a frame are busy: a third is refused.
+                await first.send_all(GOOD[:5])
+                async with connected(address) as third:
+                    await third.send_all(GOOD[:5])
+                    await wait_all_tasks_blocked(0.01)
+                    async with await trio.open_tcp_stream(*parse_address(address)) as fourth:
+                        assert await is_dropped(fourth)
 
 
 async def test_r12_a_frame_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "STALLED_FRAME_TIMEOUT", 0.05)
+    monkeypatch.setattr("paxoskv.server.STALLED_FRAME_TIMEOUT", 0.05)
     async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
         await trio.sleep(0.2)  # between frames a client may be quiet
         await stream.send_all(GOOD)
@@ -211,8 +215,8 @@ async def test_r12_a_frame_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "STALLED_FRAME_TIMEOUT", 0.2)
-    monkeypatch.setattr(server, "SLOWEST_LINK", 100e6)
+    monkeypatch.setattr("paxoskv.server.STALLED_FRAME_TIMEOUT", 0.2)
+    monkeypatch.setattr("paxoskv.server.SLOWEST_LINK", 100e6)
     async with open_local_cluster(1) as cluster, open_kv(cluster.addresses) as kv:
         await kv.set("big", 0, b"x" * limits.MAX_VALUE_BYTES)
         async with connected(cluster.addresses[0]) as stream:
@@ -226,18 +230,24 @@ async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyP
 async def test_r12_unfinished_frames_have_a_limit_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server, "MAX_UNFINISHED_BYTES", 3_000_000)
-    begun = (16 * limits.MIB).to_bytes(4, "big") + bytes(1_000_000)
+    """The one that holds most is closed, not the one with which it is too much."""
+    monkeypatch.setattr("paxoskv.server.MAX_HELD_BYTES", 3_000_000)
+    begun = [(16 * limits.MIB).to_bytes(4, "big") + bytes(size * 100_000) for size in (9, 12, 9, 9)]
     async with open_local_cluster(1) as cluster, open_kv(cluster.addresses) as kv:
         async with AsyncExitStack() as stack:
             streams = [
                 await stack.enter_async_context(connected(cluster.addresses[0])) for _ in range(4)
             ]
             with trio.fail_after(10):
-                for stream in streams:
+                for stream, data in zip(streams, begun, strict=True):
                     with suppress(trio.BrokenResourceError):
-                        await stream.send_all(begun)
-                assert await is_dropped(streams[3])
+                        await stream.send_all(data)
+                    await trio.sleep(0.02)
+                assert await is_dropped(streams[1])
+                for stream in (streams[0], *streams[2:]):
+                    with trio.move_on_after(0.02) as still_there:
+                        await stream.receive_some()
+                    assert still_there.cancelled_caught
             assert await kv.put("small", 1) == paxoskv.Entry("small", 0, 1)
         with trio.fail_after(10):
             # What was dropped counts no more.
@@ -261,14 +271,16 @@ class Searched(MemoryStore):
 
 
 @asynccontextmanager
-async def serving(store: Store) -> AsyncIterator[tuple[Host, str]]:
+async def serving(
+    store: Store, connections: int = limits.MAX_CONNECTIONS
+) -> AsyncIterator[tuple[Server, str]]:
     """One acceptor on this store, and its address."""
     listeners = await listen(Address("127.0.0.1", 0))
     address = Address(*listeners[0].socket.getsockname())
-    host = Host(new_cluster([address])[0], store)
+    server = Server(Host(new_cluster([address])[0], store), connections)
     async with trio.open_nursery() as nursery:
-        await nursery.start(host.serve, listeners)
-        yield host, str(address)
+        await nursery.start(server.serve, listeners)
+        yield server, str(address)
         nursery.cancel_scope.cancel()
 
 
@@ -298,24 +310,91 @@ async def test_r12_one_connection_with_many_searches_holds_up_no_other(together:
 async def test_r12_a_frame_counts_until_its_replies_have_left() -> None:
     value = bytes(MIB)
     accept = Accept(Instance("foo", 0), Ballot(1, ME), Proposal(ProposalId(ME, 1), value))
-    async with serving(MemoryStore()) as (host, address):
+    async with serving(MemoryStore()) as (server, address):
         async with connected(address) as stream:
             await stream.send_all(wire.run(0, wire.encode_requests([accept])))
             await replies_to(stream, 1)
-            assert host._unfinished == 0
+            assert server._held == 0
             # Replies that nobody takes, and behind them what is large itself.
             requests = [Read(Instance("foo", 0))] * 40 + [accept] * 8
             await stream.send_all(wire.run(1, wire.encode_requests(requests)))
             await wait_all_tasks_blocked(0.05)
-            assert host._unfinished > 8 * MIB
+            assert server._held > 8 * MIB
         await wait_all_tasks_blocked(0.05)
-        assert host._unfinished == 0
+        assert server._held == 0
+
+
+async def test_r12_what_waits_for_a_flush_counts() -> None:
+    accept = Accept(Instance("foo", 0), Ballot(1, ME), Proposal(ProposalId(ME, 1), bytes(MIB)))
+    store = GatedStore()
+    async with serving(store) as (server, address), connected(address) as stream:
+        server.host._flush_time = 1.0  # in a thread
+        await stream.send_all(wire.run(0, wire.encode_requests([accept])))
+        await trio.sleep(0.1)
+        assert server._held > MIB
+        store.gate.set()
+        await replies_to(stream, 1)
+        await wait_all_tasks_blocked()
+        assert server._held == 0
+
+
+async def test_r12_replies_that_nobody_takes_count() -> None:
+    accept = Accept(Instance("foo", 0), Ballot(1, ME), Proposal(ProposalId(ME, 1), bytes(MIB)))
+    async with serving(MemoryStore()) as (server, address), connected(address) as stream:
+        await stream.send_all(wire.run(0, wire.encode_requests([accept])))
+        await replies_to(stream, 1)
+        await stream.send_all(wire.run(1, wire.encode_requests([Read(accept.instance)] * 40)))
+        await trio.sleep(0.2)
+        assert server._held > MIB
+
+
+async def test_r12_who_is_idle_holds_nothing() -> None:
+    high = Prepare(Instance("foo", 0), Ballot(9, ME))
+    low = Accept(high.instance, Ballot(1, ME), Proposal(ProposalId(ME, 1), bytes(MIB)))
+    refused = wire.run(1, wire.encode_requests([low] * 8))
+    async with serving(MemoryStore()) as (_, address), AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(connected(address)) for _ in range(3)]
+        await streams[0].send_all(wire.run(0, wire.encode_requests([high])))
+        await replies_to(streams[0], 1)
+        tracemalloc.start()
+        try:
+            for stream in streams:
+                await stream.send_all(refused)
+                await replies_to(stream, 8)
+            await wait_all_tasks_blocked()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 4 * MIB
+
+
+async def test_r12_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(MemoryStore()) as (_, address):
+        for pause in (0.0, limits.COMPLAINT_PAUSE):
+            await trio.sleep(pause)
+            for _ in range(20):
+                async with connected(address) as stream:
+                    await stream.send_all(wire.frame(b"nonsense"))
+                    assert await is_dropped(stream)
+    lines = [each.message for each in caplog.records if "closed the connection" in each.message]
+    assert 2 <= len(lines) <= 4
+    assert any(line.endswith("more of such") for line in lines[1:])
+
+
+async def test_who_has_left_a_line_is_forgotten() -> None:
+    async with serving(MemoryStore()) as (server, address):
+        async with connected(address) as stream:
+            await stream.send_all(wire.run(0, wire.encode_requests([Turn("foo")])))
+            await replies_to(stream, 1)
+            assert len(server.host.lines) == 1
+        await trio.sleep(limits.HINT_FLUSH_INTERVAL + 2 * limits.TURN_TIME)
+        assert len(server.host.lines) == 0
 
 
 async def test_r12_who_announces_much_and_sends_little_has_little_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server, "STALLED_FRAME_TIMEOUT", 0.1)
+    monkeypatch.setattr("paxoskv.server.STALLED_FRAME_TIMEOUT", 0.1)
     async with open_local_cluster(1) as cluster, connected(cluster.addresses[0]) as stream:
         await stream.send_all(limits.MAX_FRAME_BYTES.to_bytes(4, "big") + b"x")
         with trio.fail_after(5):
@@ -327,11 +406,11 @@ async def test_r12_a_flush_does_not_wait_for_other_threads() -> None:
     limiter = trio.to_thread.current_default_thread_limiter()
     store = GatedStore()
     store.gate.set()
-    async with AsyncExitStack() as taken, serving(store) as (host, _):
+    async with AsyncExitStack() as taken, serving(store) as (server, _):
         for _ in range(int(limiter.total_tokens)):
             borrower = object()
             await limiter.acquire_on_behalf_of(borrower)
             taken.callback(limiter.release_on_behalf_of, borrower)
-        host._flush_time = 1.0  # so that the next flush goes to a thread
+        server.host._flush_time = 1.0  # so that the next flush goes to a thread
         with trio.fail_after(5):
-            await host.answer([Prepare(Instance("foo", 0), Ballot(1, ME))])
+            await server.host.answer([Prepare(Instance("foo", 0), Ballot(1, ME))])

@@ -19,9 +19,16 @@ import trio
 from .._version import __version__
 from ..catchup import catch_up
 from ..errors import DirectoryError, StoreError
+from ..host import Host, Store
 from ..identity import Address
-from ..limits import DEFAULT_KEEP, MAX_CONNECTIONS, MAX_KEEP, MAX_OPEN_TABLES
-from ..server import Host, Store, closed_at_the_end, listen
+from ..limits import (
+    DEFAULT_KEEP,
+    MAX_CONNECTIONS,
+    MAX_KEEP,
+    MAX_OPEN_TABLES,
+    MIN_CONNECTIONS,
+)
+from ..server import Server, closed_at_the_end, listen
 from ..storage.directory import Directory, hold_directory, init_cluster
 from ..storage.memory import MemoryStore
 from ..tasks import unwrapped
@@ -84,13 +91,13 @@ def serve(directory: Path, listen_on: Address | None, memory: bool, keep: int) -
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     # What it remembers is many small objects without cycles, which go when they are let go.
     gc.set_threshold(10_000, 10, 10)
-    _raise_file_limit()
+    connections = _make_room_for_connections()
     with hold_directory(directory) as held, unwrapped():
-        trio.run(_serve, held, listen_on or held.identity.address, memory, keep)
+        trio.run(_serve, held, listen_on or held.identity.address, memory, keep, connections)
 
 
-def _raise_file_limit() -> None:
-    """Connections and tables together may be more than what a process is given at first."""
+def _make_room_for_connections() -> int:
+    """How many connections may be open: with tables, more than a process is given at first."""
     needed = MAX_CONNECTIONS + MAX_OPEN_TABLES + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -99,14 +106,20 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
         if soft < needed:
+            connections = max(MAX_CONNECTIONS - (needed - soft), MIN_CONNECTIONS)
             click.echo(
                 f"only {soft} files may be open at a time, which is too few for "
-                f"{MAX_CONNECTIONS} connections; raise the limit to {needed} (ulimit -n)",
+                f"{MAX_CONNECTIONS} connections, and enough for {connections}; raise the limit "
+                f"to {needed} (ulimit -n)",
                 err=True,
             )
+            return connections
+    return MAX_CONNECTIONS
 
 
-async def _serve(directory: Directory, address: Address, memory: bool, keep: int) -> None:
+async def _serve(
+    directory: Directory, address: Address, memory: bool, keep: int, connections: int
+) -> None:
     for number in _STOP:
         # Comes into force after the block: told once more to stop, it stops all the same.
         signal.signal(number, signal.SIG_IGN)
@@ -121,7 +134,7 @@ async def _serve(directory: Directory, address: Address, memory: bool, keep: int
         with closed_at_the_end(listeners), _opened_store(directory, memory) as store:
             host = Host(directory.identity, store, keep)
             async with trio.open_nursery() as nursery:
-                bound = await nursery.start(host.serve, listeners)
+                bound = await nursery.start(Server(host, connections).serve, listeners)
                 nursery.start_soon(catch_up, host)
                 click.echo(f"listening on {bound}", err=True)
                 async for _ in signals:

@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from paxoskv.host import Host
 from paxoskv.identity import Ids
 from paxoskv.paxos import acceptor
 from paxoskv.paxos.acceptor import Acceptor, Register
@@ -17,7 +18,7 @@ from paxoskv.paxos.operation import Done
 from paxoskv.paxos.proposer import Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.paxos.reader import Finder, Reader
-from paxoskv.server import Host, _Sender
+from paxoskv.server import Connection
 from paxoskv.storage.memory import Ledger
 
 from . import disk
@@ -57,16 +58,16 @@ def _its_own_value_though_another_was_voted_for(right: Any) -> object:
     return lambda self, promises: None
 
 
-@_breaks(Host, "_send")
+@_breaks(Connection, "_send")
 def _the_word_before_the_disk(right: Any) -> object:
-    async def broken(self: Host, sender: _Sender, replies: bytearray, rests: bool) -> None:
-        await sender.send(replies)
-        await self._durable()
+    async def broken(self: Connection, replies: bytearray, rests: bool) -> None:
+        await self._sender.send(replies)
+        await self._host.durable()
 
     return broken
 
 
-@_breaks(Host, "_durable")
+@_breaks(Host, "durable")
 def _reads_that_rest_on_what_is_not_on_disk(right: Any) -> object:
     async def broken(self: Host) -> None:
         if self._flushing:  # by another connection

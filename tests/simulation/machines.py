@@ -8,8 +8,9 @@ from random import Random
 import trio
 
 from paxoskv.catchup import catch_up
+from paxoskv.host import Host
 from paxoskv.identity import Identity
-from paxoskv.server import Host
+from paxoskv.server import Server
 
 from .disk import Disk, Store
 from .network import Network
@@ -80,7 +81,7 @@ class Machine:
                 host = Host(self._identity, self._store, self._keep)
                 listener = self._network.listen(self._identity.address)
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(host.serve, [listener])
+                    await nursery.start(Server(host).serve, [listener])
                     nursery.start_soon(catch_up, host, self._rng)
         finally:
             self._ended.set()

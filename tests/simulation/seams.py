@@ -16,6 +16,7 @@ from typing import Any
 
 import trio
 
+import paxoskv.host
 import paxoskv.identity
 import paxoskv.link
 import paxoskv.server
@@ -44,14 +45,14 @@ def simulated(network: Network, seed: str) -> Iterator[None]:
         await store.flush_in_time()
 
     ids = random.Random(f"{seed} ids")
-    assert vars(paxoskv.server)["trio"] is trio, "it finds threads by another name"
+    assert vars(paxoskv.host)["trio"] is trio, "it finds threads by another name"
     with ExitStack() as stack:
         for owner, name, double in (
             (paxoskv.link, "connect", connect),
             (paxoskv.server, "Stream", accepted),
             (trio.to_thread, "run_sync", run_sync),
             # Simulated time does not pass while the event loop is held up.
-            (paxoskv.server, "QUICK_FLUSH", 0.0),
+            (paxoskv.host, "QUICK_FLUSH", 0.0),
             (paxoskv.identity, "secrets", SimpleNamespace(token_bytes=ids.randbytes)),
         ):
             stack.enter_context(replaced(owner, name, double))
