@@ -13,28 +13,30 @@ told of a choice that it had no vote for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
 from random import Random
 from typing import Final
 
 import trio
 
 from .client import Client, open_client
-from .errors import PaxosKVError, StoreDamaged, Unavailable
+from .errors import PaxosKVError, StoreDamaged
 from .host import Host
 from .limits import (
     AWAY,
     CATCH_UP_BATCH,
+    CATCH_UP_BYTES,
     CATCH_UP_INTERVAL,
     CATCH_UP_PAUSE,
     CATCH_UP_SPEED,
     DEFAULT_TIMEOUT,
+    MAX_BATCH_BYTES,
 )
 from .paxos.messages import Commit, Instance
 from .paxos.operation import Latest
 
 logger: Final = logging.getLogger(__name__)
+
+_ANY: Final = Instance("is anybody there?", 0)  # for a question whose answer is of no interest
 
 
 async def catch_up(host: Host, rng: Random | None = None) -> None:
@@ -52,49 +54,80 @@ async def catch_up(host: Host, rng: Random | None = None) -> None:
     addresses = tuple(member.address for member in members)
     rng = rng or Random()  # noqa: S311 - jitter
     async with open_client(addresses, DEFAULT_TIMEOUT, rng) as client:
-        learner = _Learner(host, client)
-        due = awake = trio.current_time()
-        while True:
-            now = trio.current_time()
-            away = now - awake > AWAY or not client.connected
-            if away or host.acceptor.missed_unnamed:
-                due = min(due, now)
-            try:
-                if now >= due:
-                    host.acceptor.missed_unnamed = False
+        learner = Learner(host, client)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(learner.notice)
+            while True:
+                try:
+                    await learner.learn_missed()
                     await learner.learn_all()
-                    due = trio.current_time() + CATCH_UP_INTERVAL
-                await learner.learn_missed()
-            except StoreDamaged:
-                raise
-            except PaxosKVError as error:
-                logger.debug("cannot catch up now: %s", error)
-            awake = trio.current_time()
-            await trio.sleep(CATCH_UP_PAUSE)
+                except StoreDamaged:
+                    raise
+                except PaxosKVError as error:
+                    logger.debug("cannot catch up now: %s", error)
+                await trio.sleep(CATCH_UP_PAUSE)
 
 
-class _Learner:
+class Learner:
+    """What an acceptor still has to learn.
+
+    Args:
+        host: the acceptor.
+        client: how it asks the others.
+
+    Attributes:
+        due: when it is to go through all keys next.
+    """
+
     def __init__(self, host: Host, client: Client) -> None:
+        self.due = trio.current_time()
         self._host = host
         self._client = client
-        self._commits: list[Commit] = []
+        self._after: str | None = None  # how far it has gone through all keys; None: it does not
+        self._began = 0.0  # to do that
+        self._learned = 0  # versions, since then
+        self._commits: list[Commit] = []  # to be handed over
+        self._size = 0  # of these, in bytes
+
+    async def notice(self) -> None:
+        """Notice that it was stopped, or cut off from the others, until cancelled.
+
+        A connection may be lost without a word, so it asks them now and then.
+        """
+        while True:
+            began = trio.current_time()
+            await trio.sleep(CATCH_UP_PAUSE)
+            try:
+                await self._client.read(_ANY)
+                away = trio.current_time() - began > CATCH_UP_PAUSE + AWAY
+            except PaxosKVError:
+                away = True
+            if away:
+                self.due = trio.current_time()
 
     async def learn_all(self) -> None:
-        """Go through all keys, no faster than ``CATCH_UP_SPEED``."""
-        began = trio.current_time()
-        learned = size = 0
-        after: str | None = ""
-        while after is not None:
-            page, after = await self._client.page("", after)
-            before = size
+        """Go through all keys, if that is due, or go on where that failed."""
+        acceptor = self._host.acceptor
+        if self._after is None:
+            if trio.current_time() < self.due and not acceptor.missed_unnamed:
+                return
+            acceptor.missed_unnamed = False
+            self._began = trio.current_time()
+            self.due = self._began + CATCH_UP_INTERVAL
+            self._after, self._learned = "", 0
+        while self._after is not None:
+            page, after = await self._client.page("", self._after)
+            size = 0
             for key, latest in page.items():
-                learned += await self._learn(key, latest)
-                size += len(key) + len(latest.proposal.value or b"")
-            await self._commit(0)
-            await trio.sleep((size - before) / CATCH_UP_SPEED)
-        if learned:
-            took = trio.current_time() - began
-            logger.info("caught up in %.1f s: versions learned: %d", took, learned)
+                size += _size(key, latest)
+                await self._learn(key, latest)
+            await self._hand_over()
+            self._after = after
+            await trio.sleep(size / CATCH_UP_SPEED)
+            await self.learn_missed()
+        if self._learned:
+            took = trio.current_time() - self._began
+            logger.info("caught up in %.1f s: versions learned: %d", took, self._learned)
 
     async def learn_missed(self) -> None:
         """Look after the keys of which it was told more than it had heard of."""
@@ -105,29 +138,44 @@ class _Learner:
                 latest = await self._client.find(key)
                 if latest is not None:
                     await self._learn(key, latest)
-                    await self._commit(0)
+                    await self._hand_over()
             except PaxosKVError:
                 missed[key] = None  # at worst one more than are noted otherwise
                 raise
 
-    async def _learn(self, key: str, latest: Latest) -> int:
-        """Learn the latest version, and what is kept below it; how many versions it was."""
-        known = self._host.acceptor.known(key).ver
-        if latest.ver <= known:
-            return 0
-        versions: Sequence[Latest] = [latest]
-        if latest.ver > known + 1:
-            # Too many to be read in time: then the latest alone, for it is what counts.
-            with suppress(Unavailable):
-                versions = await self._client.history(key, above=known)
-        for version in versions:
+    async def _learn(self, key: str, latest: Latest) -> None:
+        """Learn the latest version, and what is kept below it."""
+        if latest.ver <= self._host.acceptor.known(key).ver:
+            return
+        # The latest comes last: once it is known, nothing below it is looked for any more.
+        for version in reversed(await self._missed(key, latest)):
             proposal = version.proposal
             self._commits.append(Commit(Instance(key, version.ver), proposal.id, proposal))
-            await self._commit(CATCH_UP_BATCH)
-        return len(versions)
+            self._size += _size(key, version)
+            self._learned += 1
+            if len(self._commits) >= CATCH_UP_BATCH or self._size >= MAX_BATCH_BYTES:
+                await self._hand_over()
 
-    async def _commit(self, room: int) -> None:
-        """Hand over what was learned, if there is more of it than so much."""
-        if len(self._commits) > room:
-            commits, self._commits = self._commits, []
+    async def _missed(self, key: str, latest: Latest) -> list[Latest]:
+        """The latest version, and those before it down to what is known, if they are not large."""
+        known = self._host.acceptor.known(key).ver
+        versions = [latest]
+        room = CATCH_UP_BYTES - _size(key, latest)
+        while room > 0 and versions[-1].ver > known + 1:
+            before = await self._client.find(key, below=versions[-1].ver)
+            if before is None or before.ver <= known:
+                break
+            versions.append(before)
+            room -= _size(key, before)
+            await trio.sleep(_size(key, before) / CATCH_UP_SPEED)
+        return versions
+
+    async def _hand_over(self) -> None:
+        """Let the acceptor know what was learned."""
+        if self._commits:
+            commits, self._commits, self._size = self._commits, [], 0
             await self._host.answer(commits)
+
+
+def _size(key: str, version: Latest) -> int:
+    return 4 * len(key) + len(version.proposal.value or b"")

@@ -219,18 +219,18 @@ class Client:
             decision = await self._perform(call, reader, writer.take_turn)
         return decision
 
-    async def find(self, key: str) -> Latest | None:
-        """Find the latest version of a key (rule R6)."""
+    async def find(self, key: str, below: int = END) -> Latest | None:
+        """Find the latest version of a key (rule R6), or the one before another, if it is kept."""
         with (
             self._calls.new(f"get {key!r}") as call,
             self._writers.writer(key, call.waiting) as writer,
         ):
             await self._members_known(call)
-            latest = await self._find(call, key, writer.take_turn)
+            latest = await self._find(call, key, writer.take_turn, below=below)
         return latest
 
-    async def history(self, key: str, above: int = -1) -> list[Latest]:
-        """The versions of a key above a given one that are still kept, oldest first."""
+    async def history(self, key: str) -> list[Latest]:
+        """The versions of a key that are still kept, oldest first."""
         versions: list[Latest] = []
         below = END
         with (
@@ -238,11 +238,10 @@ class Client:
             self._writers.writer(key, call.waiting) as writer,
         ):
             await self._members_known(call)
-            while below > above + 1:
-                finder = Finder(key, self._cluster.quorums, self._ballots(), below)
-                found = await self._perform(call, finder, writer.take_turn)
-                if not isinstance(found, Latest) or found.ver <= above:
-                    break  # below are none, or they were dropped
+            while below > 0:
+                found = await self._find(call, key, writer.take_turn, below=below)
+                if found is None:
+                    break
                 versions.append(found)
                 below = found.ver
         return versions[::-1]
@@ -441,14 +440,19 @@ class Client:
         key: str,
         take_turn: TakeTurn | None = None,
         tops: Tops | None = None,
+        below: int = END,
     ) -> Latest | None:
-        """Find the latest version (rule R6); ``tops`` hears what the acceptors tell."""
-        finder = Finder(key, self._cluster.quorums, self._ballots(), tops=tops)
-        return self._seen(key, await self._perform(call, finder, take_turn))
+        """Find the latest version, or the one before another, if it is kept (rule R6).
 
-    def _seen(self, key: str, found: Latest | Compacted | None) -> Latest | None:
+        ``tops`` hears what the acceptors tell.
+        """
+        finder = Finder(key, self._cluster.quorums, self._ballots(), below, tops)
+        found = await self._perform(call, finder, take_turn)
+        assert below < END or not isinstance(found, Compacted), "the latest is never dropped"
+        return None if isinstance(found, Compacted) else self._seen(key, found)
+
+    def _seen(self, key: str, found: Latest | None) -> Latest | None:
         """Remember what was found."""
-        assert not isinstance(found, Compacted), "the latest is never dropped"
         if found is not None:
             self._remembered.learn(key, found)
         return found

@@ -256,7 +256,11 @@ CATCH_UP_SPEED: Final = 8 * MIB
 """How much an acceptor that was away reads from the others, in bytes per second."""
 
 CATCH_UP_BATCH: Final = 64
-"""Versions that it learns at a time, so that service goes on in between."""
+"""Versions that it learns at a time, so that service goes on in between; fewer where they take
+``MAX_BATCH_BYTES``."""
+
+CATCH_UP_BYTES: Final = 8 * MIB
+"""What it reads of one key: of more, the newest versions."""
 
 CATCH_UP_PAUSE: Final = 1.0
 """How often it looks whether it has missed something."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from paxoskv import StoreError, Unavailable, catchup
-from paxoskv.catchup import _Learner, catch_up
+from paxoskv.catchup import Learner, catch_up
 from paxoskv.host import Host
 from paxoskv.identity import Address, new_cluster
 from paxoskv.kv import open_kv
-from paxoskv.limits import CATCH_UP_SPEED
+from paxoskv.limits import AWAY, CATCH_UP_BYTES, CATCH_UP_INTERVAL, CATCH_UP_SPEED, MIB
 from paxoskv.paxos.acceptor import Summary
-from paxoskv.paxos.messages import Commit, Instance, Proposal, ProposalId
+from paxoskv.paxos.messages import Commit, Instance, Proposal, ProposalId, Reply, Request
 from paxoskv.paxos.operation import Latest
 from paxoskv.server import Server, listen
 from paxoskv.storage.memory import MemoryStore
@@ -25,17 +27,166 @@ async def test_r8_who_was_away_learns_the_versions_between_as_well() -> None:
     versions = [Latest(ver, Proposal(ProposalId(b"m" * 16, ver + 1), b"x")) for ver in range(5)]
 
     class Others:
-        async def history(self, key: str, above: int = -1) -> list[Latest]:
+        async def page(self, prefix: str, after: str) -> tuple[dict[str, Latest], str | None]:
+            return {"foo": versions[4]}, None
+
+        async def find(self, key: str, below: int) -> Latest:
             assert key == "foo"
-            return [version for version in versions if version.ver > above]
+            return versions[below - 1]
 
     store = MemoryStore()
     host = Host(new_cluster([Address("127.0.0.1", 1)])[0], store)
     host.acceptor.handle(Commit(Instance("foo", 0), versions[0].proposal.id, versions[0].proposal))
-    learner = _Learner(host, Others())  # type: ignore[arg-type]
-    assert await learner._learn("foo", versions[4]) == 4
-    await learner._commit(0)
+    await Learner(host, Others()).learn_all()  # type: ignore[arg-type]
     assert store.ledger("foo").summary == Summary(top=4, chosen=(0, 1, 2, 3, 4))
+
+
+def chosen(ver: int, value: bytes = b"x") -> Latest:
+    return Latest(ver, Proposal(ProposalId(b"m" * 16, ver + 1), value))
+
+
+async def test_r12_the_versions_of_one_key_are_read_no_faster_and_no_more_than_the_limits_say(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = bytes(MIB)
+    handed_over: list[int] = []
+    asked = 0
+
+    class Others:
+        async def page(self, prefix: str, after: str) -> tuple[dict[str, Latest], str | None]:
+            return {"foo": chosen(99, large)}, None
+
+        async def find(self, key: str, below: int) -> Latest:
+            nonlocal asked
+            asked += 1
+            return chosen(below - 1, large)
+
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    answer = host.answer
+
+    async def noted(requests: Sequence[Request]) -> list[Reply]:
+        handed_over.append(len(requests))
+        return await answer(requests)
+
+    monkeypatch.setattr(host, "answer", noted)
+    began = trio.current_time()
+    await Learner(host, Others()).learn_all()  # type: ignore[arg-type]
+    assert asked == CATCH_UP_BYTES // MIB - 1
+    assert handed_over == [1] * (asked + 1), "others are served between two large ones"
+    assert trio.current_time() - began >= (asked + 1) * MIB / CATCH_UP_SPEED
+    assert host.acceptor.known("foo").ver == 99
+
+
+async def test_what_was_learned_in_part_is_learned_in_full_the_next_time() -> None:
+    """The latest comes last, for whoever knows that looks for nothing below."""
+    fails = True
+
+    class Others:
+        async def page(self, prefix: str, after: str) -> tuple[dict[str, Latest], str | None]:
+            return {"foo": chosen(4)}, None
+
+        async def find(self, key: str, below: int) -> Latest:
+            if below == 2 and fails:
+                raise Unavailable("nobody is there")
+            return chosen(below - 1)
+
+    store = MemoryStore()
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], store)
+    learner = Learner(host, Others())  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        await learner.learn_all()
+    fails = False
+    await learner.learn_all()
+    assert store.ledger("foo").summary == Summary(top=4, chosen=(0, 1, 2, 3, 4))
+
+
+async def test_where_a_page_cannot_be_read_it_goes_on_from_there(
+    autojump_clock: MockClock,
+) -> None:
+    asked: list[str] = []
+
+    class Others:
+        async def page(self, prefix: str, after: str) -> tuple[dict[str, Latest], str | None]:
+            asked.append(after)
+            if asked == ["", "a"]:
+                raise Unavailable("nobody is there")
+            return {(after or "0") + "a": chosen(0)}, {"": "a", "a": "b", "b": None}[after]
+
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    learner = Learner(host, Others())  # type: ignore[arg-type]
+    with pytest.raises(Unavailable):
+        await learner.learn_all()
+    await learner.learn_all()
+    assert asked == ["", "a", "a", "b"]
+    await learner.learn_all()
+    assert asked == ["", "a", "a", "b"], "it is not due again"
+    await trio.sleep(CATCH_UP_INTERVAL)
+    await learner.learn_all()
+    assert asked[4:] == ["", "a", "b"]
+
+
+async def test_keys_that_were_missed_are_looked_after_while_all_are_gone_through(
+    autojump_clock: MockClock,
+) -> None:
+    pages = 0
+
+    class Others:
+        async def page(self, prefix: str, after: str) -> tuple[dict[str, Latest], str | None]:
+            nonlocal pages
+            pages += 1
+            host.acceptor.handle(Commit(Instance("missed", 0), ProposalId(b"m" * 16, 1), None))
+            return {}, str(pages) if pages < 3 else None
+
+        async def find(self, key: str) -> Latest:
+            looked_up_at.append(pages)
+            return chosen(0)
+
+    looked_up_at: list[int] = []
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    await Learner(host, Others()).learn_all()  # type: ignore[arg-type]
+    assert looked_up_at == [1]
+
+
+async def test_who_was_stopped_or_cut_off_goes_through_all_keys(autojump_clock: MockClock) -> None:
+    """Also where no connection was lost, and in the middle of going through all keys."""
+    takes: list[float] = []
+
+    class Others:
+        async def read(self, instance: Instance) -> None:
+            await trio.sleep(takes.pop() if takes else 0.001)
+
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    learner = Learner(host, Others())  # type: ignore[arg-type]
+    learner.due = later = trio.current_time() + CATCH_UP_INTERVAL
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(learner.notice)
+        await trio.sleep(20.5)
+        assert learner.due == later
+        autojump_clock.jump(AWAY + 1)  # stopped
+        await trio.sleep(1.1)
+        assert learner.due <= trio.current_time()
+        learner.due = later
+        takes.append(AWAY + 0.5)  # cut off, for as long as a connection survives it
+        await trio.sleep(AWAY + 3)
+        assert learner.due <= trio.current_time()
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_is_cut_off_without_a_word_notices_that(
+    autojump_clock: MockClock,
+) -> None:
+    class Nobody:
+        async def read(self, instance: Instance) -> None:
+            raise Unavailable("nobody is there")
+
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    learner = Learner(host, Nobody())  # type: ignore[arg-type]
+    learner.due = trio.current_time() + CATCH_UP_INTERVAL
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(learner.notice)
+        await trio.sleep(1.5)
+        assert learner.due <= trio.current_time()
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_key_that_is_missed_again_while_it_is_looked_up_is_looked_up_again() -> None:
@@ -51,7 +202,7 @@ async def test_a_key_that_is_missed_again_while_it_is_looked_up_is_looked_up_aga
             return latest
 
     host.acceptor.handle(Commit(Instance("foo", 0), versions[0].proposal.id, None))
-    learner = _Learner(host, Others())  # type: ignore[arg-type]
+    learner = Learner(host, Others())  # type: ignore[arg-type]
     await learner.learn_missed()
     assert host.acceptor.known("foo").ver == 0
     await learner.learn_missed()
@@ -68,7 +219,7 @@ async def test_a_key_that_cannot_be_looked_up_stays_missed() -> None:
 
     host.acceptor.handle(Commit(Instance("foo", 0), ProposalId(b"m" * 16, 1), None))
     with pytest.raises(Unavailable):
-        await _Learner(host, Others()).learn_missed()  # type: ignore[arg-type]
+        await Learner(host, Others()).learn_missed()  # type: ignore[arg-type]
     assert list(host.acceptor.missed) == ["foo"]
 
 
@@ -87,7 +238,7 @@ async def test_r12_all_keys_are_gone_through_no_faster_than_the_limit_says(
 
     host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
     began = trio.current_time()
-    await _Learner(host, Others()).learn_all()  # type: ignore[arg-type]
+    await Learner(host, Others()).learn_all()  # type: ignore[arg-type]
     assert 3.0 <= trio.current_time() - began < 3.1
     assert host.acceptor.known("key 11").proposal
 
