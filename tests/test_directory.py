@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from paxoskv.errors import DirectoryError
 from paxoskv.identity import Address
+from paxoskv.storage import directory
 from paxoskv.storage.directory import IDENTITY_FILE, MEMORY_MARK, hold_directory, init_cluster
 
 ADDRESSES = [Address("a.example", 1), Address("b.example", 2), Address("::1", 3)]
@@ -77,6 +80,41 @@ def test_init_takes_an_empty_directory_as_it_is(
     assert (empty.stat().st_ino, empty.stat().st_mode) == (before.st_ino, before.st_mode)
     with hold_directory(Path("1")):
         pass
+
+
+def test_init_makes_directories_that_others_may_enter_as_the_mask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        init_cluster(tmp_path / "made", [Address("127.0.0.1", 1)])
+    finally:
+        os.umask(before)
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o750
+
+
+def test_init_takes_a_new_file_system_and_names_what_an_interrupted_one_left(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "lost+found").mkdir()
+    left = tmp_path / f".{tmp_path.name}.init-0123"
+    left.mkdir()
+    with pytest.raises(DirectoryError, match=f"interrupted .* remove {left.name}"):
+        init_cluster(tmp_path, [Address("127.0.0.1", 1)])
+    left.rmdir()
+    assert init_cluster(tmp_path, [Address("127.0.0.1", 1)]) == [tmp_path / "1"]
+
+
+def test_a_mark_that_cannot_be_written_burns_nothing(
+    directories: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with hold_directory(directories[0]) as held, monkeypatch.context() as patched:
+        patched.setattr(directory, "sync_directory", full)
+        with pytest.raises(OSError, match="no space"):
+            held.mark_memory()
+    with hold_directory(directories[0]) as held:
+        held.mark_memory()
 
 
 def test_init_takes_back_what_it_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

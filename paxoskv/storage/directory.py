@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -66,8 +66,13 @@ class Directory:
                     f"{self.path} has a store, and with --memory its acceptor would forget what "
                     "it promised; serve it without --memory"
                 )
-        _write_file(self.path / MEMORY_MARK, _MEMORY_TEXT)
-        sync_directory(self.path)
+        mark = self.path / MEMORY_MARK
+        try:
+            _write_file(mark, _MEMORY_TEXT)
+            sync_directory(self.path)
+        except BaseException:
+            mark.unlink(missing_ok=True)  # nothing was served yet
+            raise
 
 
 @contextmanager
@@ -129,7 +134,14 @@ def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
     base = Path(os.path.abspath(base))  # noqa: PTH100 - keeps a symbolic link as it is
     made = [base / str(number) for number, _ in enumerate(identities, 1)]
     try:
-        into = base.is_dir() and not any(base.iterdir())
+        # A new file system has one entry of its own.
+        there = {each.name for each in base.iterdir()} - {"lost+found"} if base.is_dir() else set()
+        into = base.is_dir() and not there
+        if there and all(name.startswith(_aside(base)) for name in there):
+            raise DirectoryError(
+                f"{base} has what an interrupted `paxoskv init` left behind: remove "
+                + ", ".join(sorted(there))
+            )
         if base.exists() and not into:
             raise DirectoryError(
                 f"{base} exists already, and nothing was changed; choose another directory"
@@ -137,7 +149,8 @@ def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
         base.parent.mkdir(parents=True, exist_ok=True)
         # Made aside, and then moved into place: in one step, where there is nothing yet.
         where = base if into else base.parent
-        aside = Path(tempfile.mkdtemp(prefix=f".{base.name}.init-", dir=where))
+        aside = where / f"{_aside(base)}{secrets.token_hex(8)}"
+        aside.mkdir()
         try:
             for number, identity in enumerate(identities, 1):
                 directory = aside / str(number)
@@ -159,6 +172,11 @@ def init_cluster(base: Path, addresses: Sequence[Address]) -> list[Path]:
     except StoreError as error:
         raise DirectoryError(f"cannot make {base}: {error}") from None
     return made
+
+
+def _aside(base: Path) -> str:
+    """How the name begins under which directories are made."""
+    return f".{base.name}.init-"
 
 
 def _move_into(aside: Path, made: Sequence[Path]) -> None:

@@ -84,7 +84,7 @@ def _sound(log: Path, suspect: bool, *, numbered: bool) -> _Part:
     if part.whole < part.size and not suspect:
         part = _walk(data, True, numbered)
     # Behind a torn record there is nothing, and its length is not what is wrong with it.
-    if part.bad < part.size and (_goes_on(data, part.bad) or _matches(data, part.bad, part.size)):
+    if part.bad < part.size and (_goes_on(data, part) or _matches(data, part.bad, part.size)):
         raise StoreDamaged(f"{log} is damaged at byte {part.bad}")
     return part
 
@@ -129,15 +129,34 @@ def _frame(data: bytes, at: int, checked: bool) -> tuple[int, int] | None:
     return (kind, end) if not checked or _matches(data, at, end) else None
 
 
-def _goes_on(data: bytes, bad: int) -> bool:
-    """Whether a whole record, or its beginning, stands anywhere from an offset on."""
+def _goes_on(data: bytes, part: _Part) -> bool:
+    """Whether a whole record, or its beginning, stands behind the sound part.
+
+    It is looked for at each byte of the block where that ends, and so within values as well.
+    """
+    bad = part.bad
     block = bad - bad % _BLOCK + _BLOCK
     for at in [*range(block, len(data), _BLOCK), *range(bad, min(block, len(data)))]:
         while (frame := _frame(data, at, True)) is not None:
-            kind, at = frame
-            if kind in {_FULL, _FIRST}:
+            kind, end = frame
+            begins = data[at + _FRAME.size : end]
+            if kind in {_FULL, _FIRST} and _may_follow(begins, kind == _FULL, part):
                 return True
+            at = end
     return False
+
+
+def _may_follow(begins: bytes, whole: bool, part: _Part) -> bool:
+    """Whether a record that begins so may stand behind the sound part, as its number says.
+
+    What looks like a record may be a value, or part of one, in the record that was torn.
+    """
+    if part.next is None:
+        return True
+    if len(begins) < _BATCH.size:
+        return not whole
+    serial: int = _BATCH.unpack_from(begins)[0]
+    return part.next < serial < part.next + part.size
 
 
 def _matches(data: bytes, at: int, end: int) -> bool:
