@@ -600,3 +600,22 @@ async def test_after_a_doubt_the_next_put_begins_behind_what_was_found(
 async def _doubt(latest: Latest) -> Doubtful:
     await trio.lowlevel.checkpoint()
     return Doubtful(latest)
+
+
+async def test_r7_a_look_up_counts_for_what_a_put_may_return() -> None:
+    """Two votes of five oblige whoever goes on; as tops they are too few, and what three told
+    before, when the put looked the key up, is enough."""
+    async with open_local_cluster(5) as cluster, open_kv(cluster.addresses) as kv:
+        await kv.get("other")
+        client = kv._client
+        find = client._find
+        vote = Vote(Ballot(1, b"o" * 16), Proposal(ProposalId(b"o" * 16, 1), encode_value("gap")))
+
+        async def find_before_others_write(*args: Any, **named: Any) -> Latest | None:
+            latest = await find(*args, **named)
+            for store in cluster._stores[2:]:
+                store.save("foo", Summary(top=1), {1: Register(vote.ballot, vote)})
+            return latest
+
+        client._find = find_before_others_write  # type: ignore[method-assign]
+        assert await kv.put("foo", "mine") == Entry("foo", 0, "mine")
