@@ -261,6 +261,11 @@ async def test_who_forgot_a_commit_with_a_flush_that_failed_learns_it_again(
     monkeypatch.setattr("paxoskv.host.MEND_PAUSE", 0.01)
     monkeypatch.setattr("paxoskv.host.HINT_FLUSH_INTERVAL", 60.0)
     monkeypatch.setattr(catchup, "CATCH_UP_PAUSE", 0.01)
+
+    async def notice(_: Learner) -> None:
+        """Ask nothing: to answer would flush the commit."""
+
+    monkeypatch.setattr(Learner, "notice", notice)
     listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(3)]
     addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
     stores = [Forgetful() for _ in addresses]
