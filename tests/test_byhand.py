@@ -170,6 +170,13 @@ def test_a_proposer_is_not_opened_with_what_cannot_be_used(arguments: Any, timeo
         open_proposer(["127.0.0.1:1"], *arguments, timeout=timeout)
 
 
+async def test_the_highest_ballot_by_hand_leaves_some_to_others() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        async with open_proposer(cluster.addresses, "foo", 0) as x:
+            assert (await x.prepare(MAX_BALLOT_BY_HAND)).quorum
+        assert (await kv.put("foo", 1)).ver == 0
+
+
 async def test_what_waits_when_the_block_ends_ends_with_it() -> None:
     async with open_local_cluster() as cluster, trio.open_nursery() as nursery:
         ended = 0

@@ -100,6 +100,36 @@ async def test_what_was_learned_in_part_is_learned_in_full_the_next_time() -> No
     assert store.ledger("foo").summary == Summary(top=4, chosen=(0, 1, 2, 3, 4))
 
 
+async def test_the_latest_is_learned_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a disk that fails in between leaves the others unlearned for ever."""
+    monkeypatch.setattr(catchup, "CATCH_UP_BATCH", 2)
+
+    class Others:
+        async def page(self, prefix: str, after: str) -> tuple[dict[str, Latest], str | None]:
+            return {"foo": chosen(4)}, None
+
+        async def find(self, key: str, below: int) -> Latest | None:
+            return chosen(below - 1) if below else None
+
+    store = MemoryStore()
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], store)
+    learner = Learner(host, Others())  # type: ignore[arg-type]
+    answer = host.answer
+    disk = iter((answer, None))
+
+    async def fails_once(requests: Sequence[Request]) -> list[Reply]:
+        works = next(disk, answer)
+        if works is None:
+            raise StoreError("no room")
+        return await works(requests)
+
+    monkeypatch.setattr(host, "answer", fails_once)
+    with pytest.raises(StoreError):
+        await learner.learn_all()
+    await learner.learn_all()
+    assert store.ledger("foo").summary == Summary(top=4, chosen=(0, 1, 2, 3, 4))
+
+
 async def test_where_a_page_cannot_be_read_it_goes_on_from_there(
     autojump_clock: MockClock,
 ) -> None:
@@ -265,7 +295,15 @@ async def test_who_forgot_a_commit_with_a_flush_that_failed_learns_it_again(
     async def notice(_: Learner) -> None:
         """Ask nothing: to answer would flush the commit."""
 
+    looked = trio.Event()
+    learn_all = Learner.learn_all
+
+    async def noted(learner: Learner) -> None:
+        await learn_all(learner)
+        looked.set()
+
     monkeypatch.setattr(Learner, "notice", notice)
+    monkeypatch.setattr(Learner, "learn_all", noted)
     listeners = [await listen(Address("127.0.0.1", 0)) for _ in range(3)]
     addresses = [Address(*each[0].socket.getsockname()) for each in listeners]
     stores = [Forgetful() for _ in addresses]
@@ -278,6 +316,7 @@ async def test_who_forgot_a_commit_with_a_flush_that_failed_learns_it_again(
             store.gate.set()
             await nursery.start(Server(host).serve, each)
         nursery.start_soon(catch_up, hosts[0])
+        await looked.wait()  # which asks, and so flushes, as well
         async with open_kv(map(str, addresses)) as kv:
             await kv.put("foo", 1)
         with trio.fail_after(10):

@@ -136,6 +136,12 @@ async def test_r10_where_no_quorum_is_left_that_is_said_at_once(
                 assert not (await cluster_status(given, 3)).available
 
 
+async def test_r10_as_long_as_one_cluster_may_have_its_quorum_a_call_waits() -> None:
+    async with anybody("abb2x") as (addresses, _), open_kv(addresses, timeout=0.5) as kv:
+        with pytest.raises(paxoskv.Unavailable, match="2 of 5 acceptors answered"):
+            await kv.put("foo", 1)
+
+
 @pytest.mark.parametrize("who", ["abx", "aabbx"])
 async def test_r10_who_greeted_for_another_cluster_is_not_said_to_be_silent(who: str) -> None:
     async with anybody(who) as (addresses, ids):
