@@ -12,10 +12,18 @@ from paxoskv import StoreError, Unavailable, catchup
 from paxoskv.catchup import Learner, catch_up
 from paxoskv.host import Host
 from paxoskv.identity import Address, new_cluster
-from paxoskv.kv import open_kv
 from paxoskv.limits import AWAY, CATCH_UP_BYTES, CATCH_UP_INTERVAL, CATCH_UP_SPEED, MIB
 from paxoskv.paxos.acceptor import Summary
-from paxoskv.paxos.messages import Commit, Instance, Proposal, ProposalId, Reply, Request
+from paxoskv.paxos.messages import (
+    Accept,
+    Ballot,
+    Commit,
+    Instance,
+    Proposal,
+    ProposalId,
+    Reply,
+    Request,
+)
 from paxoskv.paxos.operation import Latest
 from paxoskv.server import Server, listen
 from paxoskv.storage.memory import MemoryStore
@@ -317,11 +325,10 @@ async def test_who_forgot_a_commit_with_a_flush_that_failed_learns_it_again(
             await nursery.start(Server(host).serve, each)
         nursery.start_soon(catch_up, hosts[0])
         await looked.wait()  # which asks, and so flushes, as well
-        async with open_kv(map(str, addresses)) as kv:
-            await kv.put("foo", 1)
-        with trio.fail_after(10):
-            while not all(host.acceptor.known("foo").proposal for host in hosts):  # noqa: ASYNC110
-                await trio.sleep(0.01)
+        proposal = chosen(0).proposal
+        for host in hosts:
+            await host.answer([Accept(Instance("foo", 0), Ballot(1, b"m" * 16), proposal)])
+            host.reply(Commit(Instance("foo", 0), proposal.id, None))
         assert stores[0].flushed < stores[0].saved, "the commit is not on disk"
         stores[0].problem = StoreError("no room")
         with pytest.raises(StoreError, match="no room"):
