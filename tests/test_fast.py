@@ -306,6 +306,17 @@ def test_r9_an_append_at_a_dropped_version_goes_on_where_the_latest_is() -> None
     assert append.maybe is None
 
 
+def test_r9_a_shorter_pause_is_made_long_where_the_version_was_dropped() -> None:
+    append, _ = appender(FIVE)
+    append.ask()
+    for acceptor in (A, B):
+        append.receive(acceptor, Voted(3))
+    assert append.receive(C, Refusal(Ballot(1, OTHER), None, 2)) == Pause(1.0, 2.0)
+    dropped = Compacted(30, OTHERS, 31)
+    assert append.receive(D, dropped) == Pause(inf, inf)
+    assert append.receive(E, dropped) == Pause(0.0, 0.0), "these were all"
+
+
 def test_r9_a_dropped_version_is_left_once_those_far_away_have_said_so_too() -> None:
     append, own = appender(FIVE)
     append.ask()

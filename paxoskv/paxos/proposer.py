@@ -261,7 +261,7 @@ class Proposer:
             self.commit = Commit(self.instance, chosen.id, None)
             return self._decide(chosen)
         if self._is_dropped:
-            return self._look_later()
+            return self._look_later(first=False)
         if self._phase is _Phase.PREPARING and len(self._promises) >= quorum:
             return self._choose()
         if len(self._replied) < quorum:
@@ -339,16 +339,16 @@ class Proposer:
             self._never.add(acceptor)
         if self._tops is None or self.maybe is None:
             return self._decide(reply)
-        self.overtaken = self._is_dropped = True
-        return self._look_later()
+        first = not self._is_dropped
+        self._pausing = self.overtaken = self._is_dropped = True
+        return self._look_later(first)
 
-    def _look_later(self) -> Pause | None:
+    def _look_later(self, first: bool) -> Pause | None:
         """Look for later versions; before, others may say that they never voted for ours."""
         if self.maybe is None or self._all_replied:
             return Pause(0.0, 0.0)
-        if self._pausing:
+        if not first:
             return None
-        self._pausing = True
         return Pause(1.0, 2.0) if self._sent_classic else _FOR_ALL
 
     def _begin_phase_2(self, proposal: Proposal) -> Accept:
