@@ -13,6 +13,7 @@ told of a choice that it had no vote for.
 from __future__ import annotations
 
 import logging
+import math
 from random import Random
 from typing import Final
 
@@ -26,17 +27,19 @@ from .limits import (
     CATCH_UP_BATCH,
     CATCH_UP_BYTES,
     CATCH_UP_INTERVAL,
+    CATCH_UP_LEAST,
     CATCH_UP_PAUSE,
     CATCH_UP_SPEED,
     DEFAULT_TIMEOUT,
     MAX_BATCH_BYTES,
+    MAX_VERSION,
 )
 from .paxos.messages import Commit, Instance
 from .paxos.operation import Latest
 
 logger: Final = logging.getLogger(__name__)
 
-_ANY: Final = Instance("is anybody there?", 0)  # for a question whose answer is of no interest
+_ANY: Final = Instance("is anybody there?", MAX_VERSION)  # of which nobody ever writes anything
 
 
 async def catch_up(host: Host, rng: Random | None = None) -> None:
@@ -58,13 +61,13 @@ async def catch_up(host: Host, rng: Random | None = None) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(learner.notice)
             while True:
-                try:
-                    await learner.learn_missed()
-                    await learner.learn_all()
-                except StoreDamaged:
-                    raise
-                except PaxosKVError as error:
-                    logger.debug("cannot catch up now: %s", error)
+                for step in (learner.learn_missed, learner.learn_all):
+                    try:
+                        await step()
+                    except StoreDamaged:
+                        raise
+                    except PaxosKVError as error:
+                        logger.debug("cannot catch up now: %s", error)
                 await trio.sleep(CATCH_UP_PAUSE)
 
 
@@ -84,7 +87,7 @@ class Learner:
         self._host = host
         self._client = client
         self._after: str | None = None  # how far it has gone through all keys; None: it does not
-        self._began = 0.0  # to do that
+        self._began = -math.inf  # to do that
         self._learned = 0  # versions, since then
         self._commits: list[Commit] = []  # to be handed over
         self._size = 0  # of these, in bytes
@@ -97,13 +100,14 @@ class Learner:
         while True:
             began = trio.current_time()
             await trio.sleep(CATCH_UP_PAUSE)
+            asked = trio.current_time()
             try:
                 await self._client.read(_ANY)
-                away = trio.current_time() - began > CATCH_UP_PAUSE + AWAY
+                away = max(asked - began, trio.current_time() - asked) > AWAY
             except PaxosKVError:
                 away = True
             if away:
-                self.due = trio.current_time()
+                self.due = max(trio.current_time(), self._began + CATCH_UP_LEAST)
 
     async def learn_all(self) -> None:
         """Go through all keys, if that is due, or go on where that failed."""
@@ -139,6 +143,7 @@ class Learner:
                 if latest is not None:
                     await self._learn(key, latest)
                     await self._hand_over()
+                    await trio.sleep(_size(key, latest) / CATCH_UP_SPEED)
             except PaxosKVError:
                 missed[key] = None  # at worst one more than are noted otherwise
                 raise

@@ -354,9 +354,11 @@ class Client:
         found = await self._perform(call, appender)
         if isinstance(found, Doubtful):
             self._seen(append.key, found.latest)  # so that the next call does not begin here
+            absent = self._cluster.absent(())
             raise Unavailable(
                 f"{call.what}: later versions came about while version {instance.ver} was "
-                f"being written; it may have been written all the same{SETTLE}",
+                f"being written{absent and '; '}{absent}; it may have been written all the "
+                f"same{SETTLE}",
                 to_entry(instance, own),
                 own,
             )

@@ -87,6 +87,13 @@ class Cluster:
             return self._hopeless(self._given, 1)
         if dispute := self.dispute():
             return dispute
+        bound = {link for each in self._candidates.values() for link in each.links.values()}
+        if any(
+            not leads_to and not link.refused
+            for link, leads_to in self._given.items()
+            if link not in bound
+        ):
+            return None  # it may lead to a member that has moved there
         refusals = [
             self._hopeless(each.links.values(), each.quorums.quorum, each)
             for each in self._candidates.values()
@@ -109,7 +116,7 @@ class Cluster:
         leads_to = self._given.get(link, b"")
         if candidate is not None and leads_to and leads_to != candidate.id:
             return _belongs_to(leads_to)
-        return link.refused if link.exhausted else None
+        return link.refused
 
     def problem(self, link: Link) -> str:
         """Why this member has not answered, for people; "" if it is there."""

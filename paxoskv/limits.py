@@ -175,8 +175,11 @@ the longest is closed."""
 
 MAX_HELD_BYTES: Final = 256 * MIB
 """What all connections of an acceptor together may hold of frames that have begun to arrive, of
-those whose replies have not left, and of these replies. With more, the one that holds most is
-closed."""
+those whose replies have not left, and of these replies. With more, one that holds much, and has
+for long, is closed."""
+
+FAREWELL_PATIENCE: Final = 1.0
+"""Seconds that a client has to take the reason for which it is sent away."""
 
 MIN_CONNECTIONS: Final = 16
 """Connections that an acceptor serves however few files it may open."""
@@ -264,6 +267,10 @@ CATCH_UP_BYTES: Final = 8 * MIB
 
 CATCH_UP_PAUSE: Final = 1.0
 """How often it looks whether it has missed something."""
+
+CATCH_UP_LEAST: Final = 10.0
+"""Seconds at least from one time that it begins to go through all keys to the next, if it only
+thinks that it was away: where all are slow, it would think so again and again."""
 
 AWAY: Final = 3.0
 """An acceptor that has not run for so long was away."""

@@ -184,7 +184,6 @@ class Link:
         addresses: where to look for the acceptor, the likeliest first.
         reached: where it has looked last.
         acceptor: whom this link is for; None while only its address is known.
-        refused: why the one who answered last is no acceptor of ours, or None.
     """
 
     def __init__(
@@ -193,7 +192,7 @@ class Link:
         self.addresses = [address]
         self.reached = address
         self.acceptor: AcceptorId | None = None
-        self.refused: PaxosKVError | None = None
+        self._tried: dict[Address, PaxosKVError | None] = {}  # who answered there last, if refused
         self._welcome = welcome
         self._changed = changed
         self._rng = rng
@@ -223,9 +222,10 @@ class Link:
         return self._failures > 0
 
     @property
-    def exhausted(self) -> bool:
-        """Whether it was in vain to look at each of its addresses."""
-        return self._failures >= len(self.addresses)
+    def refused(self) -> PaxosKVError | None:
+        """Why those who answer, at each of its addresses, are no acceptors of ours."""
+        refusals = [self._tried.get(address) for address in self.addresses]
+        return refusals[-1] if all(refusals) else None
 
     @property
     def behind(self) -> bool:
@@ -335,7 +335,7 @@ class Link:
             if reason is None or self._closed:
                 return
             self._failures += 1
-            self._down, self.refused = reason, refused
+            self._down, self._tried[self.reached] = reason, refused
             self._changed()
             pause = min(RECONNECT_FIRST * 2.0 ** min(self._failures - 1, 16), RECONNECT_MAX)
             await trio.sleep(pause * self._rng.uniform(0.5, 1.0))
@@ -378,7 +378,8 @@ class Link:
 
     async def _serve(self, stream: Stream) -> str:
         """Serve those who ask, on a connection that was welcomed; return why it was lost."""
-        self._down = self.refused = None
+        self._down = None
+        self._tried.clear()
         self._last_heard = trio.current_time()
         self._next_id = self._told = 0
         self._silence = ""

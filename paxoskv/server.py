@@ -23,6 +23,7 @@ from .identity import Address, Identity
 from .limits import (
     COMPLAINT_PAUSE,
     DEFAULT_KEEP,
+    FAREWELL_PATIENCE,
     MAX_BATCH_BYTES,
     MAX_CONNECTIONS,
     MAX_HELD_BYTES,
@@ -146,14 +147,18 @@ class Server:
     def hold(self, connection: Connection, size: int) -> None:
         """A connection holds so many bytes more in memory, or less.
 
-        If all hold too much, the one that holds most is closed: others may be innocent.
+        If all hold too much, one is closed that holds much, and has for long: what others hold
+        may be gone in a moment.
         """
         if connection not in self._connections:
             return
+        now = trio.current_time()
+        if not connection.held:
+            connection.holds_since = now
         connection.held += size
         self._held += size
         while self._held > MAX_HELD_BYTES:
-            most = max(self._connections, key=lambda each: each.held)
+            most = max(self._connections, key=lambda each: (each.burden(now), each.held))
             self.complain(f"closed the connection from {most.peer}: it holds {most.held} bytes")
             self._give_up(most)
 
@@ -185,12 +190,14 @@ class Connection:
     Attributes:
         scope: in which it is served.
         held: how many bytes it holds in memory, as the server counts them.
+        holds_since: when that began.
         idle_since: when it began to wait for the next frame; ``math.inf``: it does not.
     """
 
     def __init__(self, server: Server, stream: Stream) -> None:
         self.scope = trio.CancelScope()
         self.held = 0
+        self.holds_since = 0.0
         self.idle_since = math.inf
         self._server = server
         self._host = server.host
@@ -198,6 +205,10 @@ class Connection:
         self._sender = _Sender(stream)
         self._buffer = FrameBuffer()
         self._began = 0.0  # when the unfinished frame did, if there is one
+
+    def burden(self, now: float) -> float:
+        """How much it has held for how long by now, in bytes times seconds."""
+        return self.held * (now - self.holds_since)
 
     @property
     def peer(self) -> str:
@@ -217,7 +228,10 @@ class Connection:
         except* StoreDamaged:
             raise
         except* StoreError as group:
-            with suppress(trio.BrokenResourceError, trio.TooSlowError):
+            with (
+                trio.move_on_after(FAREWELL_PATIENCE) as self.scope,
+                suppress(trio.BrokenResourceError, trio.TooSlowError),
+            ):
                 await self._sender.send(encode_farewell(str(next(leaves(group)))))
         except* ProtocolError as group:
             self._closed(str(next(leaves(group))))
@@ -346,7 +360,17 @@ class Connection:
     async def _give_turn(self, first: int, turn: Turn, place: Place) -> None:
         """Answer who waits in line once the turn comes, and then at once: see `Told`."""
         await place.wait()
-        await self._sender.send_made(lambda: run(first, encode_replies([self._host.reply(turn)])))
+        size = 0
+
+        def made() -> bytes:
+            nonlocal size
+            told = run(first, encode_replies([self._host.reply(turn)]))
+            size = len(told)
+            self._server.hold(self, size)
+            return told
+
+        await self._sender.send_made(made)
+        self._server.hold(self, -size)
 
 
 class _Sender:

@@ -208,8 +208,9 @@ class Unreadable(MemoryStore):
         raise StoreError("no disk")
 
 
-async def test_who_could_have_told_what_became_of_a_write_is_named() -> None:
-    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.8) as kv:
+@pytest.mark.parametrize("timeout", [0.8, 5.0])  # less than the longest pause, and more
+async def test_who_could_have_told_what_became_of_a_write_is_named(timeout: float) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=timeout) as kv:
         await kv.put("foo", 1)
         ballot = Ballot(1, b"o" * 16)
         vote = Vote(ballot, Proposal(ProposalId(b"o" * 16, 1), b"\x01"))

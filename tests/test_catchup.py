@@ -8,11 +8,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from paxoskv import StoreError, Unavailable, catchup
+from paxoskv import ProtocolError, StoreError, Unavailable, catchup
 from paxoskv.catchup import Learner, catch_up
 from paxoskv.host import Host
 from paxoskv.identity import Address, new_cluster
-from paxoskv.limits import AWAY, CATCH_UP_BYTES, CATCH_UP_INTERVAL, CATCH_UP_SPEED, MIB
+from paxoskv.limits import (
+    AWAY,
+    CATCH_UP_BYTES,
+    CATCH_UP_INTERVAL,
+    CATCH_UP_LEAST,
+    CATCH_UP_SPEED,
+    MIB,
+)
 from paxoskv.paxos.acceptor import Summary
 from paxoskv.paxos.messages import (
     Accept,
@@ -200,13 +207,75 @@ async def test_who_was_stopped_or_cut_off_goes_through_all_keys(autojump_clock: 
         nursery.start_soon(learner.notice)
         await trio.sleep(20.5)
         assert learner.due == later
-        autojump_clock.jump(AWAY + 1)  # stopped
+        autojump_clock.jump(AWAY + 0.01)  # stopped
         await trio.sleep(1.1)
         assert learner.due <= trio.current_time()
         learner.due = later
-        takes.append(AWAY + 0.5)  # cut off, for as long as a connection survives it
+        takes.append(AWAY + 0.01)  # cut off, for as long as a connection survives it
         await trio.sleep(AWAY + 3)
         assert learner.due <= trio.current_time()
+        nursery.cancel_scope.cancel()
+
+
+async def test_r12_where_all_are_slow_the_keys_are_not_gone_through_without_end(
+    autojump_clock: MockClock,
+) -> None:
+    passes = 0
+
+    class Slow:
+        async def read(self, instance: Instance) -> None:
+            await trio.sleep(AWAY + 1)
+
+        async def page(self, prefix: str, after: str) -> tuple[dict[str, Latest], str | None]:
+            nonlocal passes
+            passes += 1
+            return {}, None
+
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    learner = Learner(host, Slow())  # type: ignore[arg-type]
+    with trio.move_on_after(20 * CATCH_UP_LEAST):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(learner.notice)
+            while True:
+                await learner.learn_all()
+                await trio.sleep(0.1)
+    assert 10 < passes <= 21
+
+
+async def test_r12_missed_keys_are_read_no_faster_than_the_limit_says(
+    autojump_clock: MockClock,
+) -> None:
+    class Others:
+        async def find(self, key: str) -> Latest:
+            return chosen(0, bytes(MIB))
+
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], MemoryStore())
+    for number in range(16):
+        host.acceptor.handle(Commit(Instance(f"{number}", 0), ProposalId(b"m" * 16, 1), None))
+    began = trio.current_time()
+    await Learner(host, Others()).learn_missed()  # type: ignore[arg-type]
+    assert trio.current_time() - began >= 16 * MIB / CATCH_UP_SPEED
+
+
+async def test_a_missed_key_that_cannot_be_looked_up_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catchup, "CATCH_UP_PAUSE", 0.01)
+    passed = trio.Event()
+
+    async def missed(_: Learner) -> None:
+        raise ProtocolError("two proposals where there can be only one")
+
+    async def learn_all(_: Learner) -> None:
+        passed.set()
+
+    monkeypatch.setattr(Learner, "learn_missed", missed)
+    monkeypatch.setattr(Learner, "learn_all", learn_all)
+    addresses = [Address("127.0.0.1", port) for port in (1, 2, 3)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catch_up, Host(new_cluster(addresses)[0], MemoryStore()))
+        with trio.fail_after(5):
+            await passed.wait()
         nursery.cancel_scope.cancel()
 
 

@@ -142,6 +142,42 @@ async def test_r10_as_long_as_one_cluster_may_have_its_quorum_a_call_waits() -> 
             await kv.put("foo", 1)
 
 
+async def test_r10_members_that_have_moved_are_waited_for_though_strangers_took_their_place() -> (
+    None
+):
+    """Before the cluster is known, and again when those that have moved are away for a moment."""
+    *old, b, c = free_addresses(5)
+    identities, strangers = new_cluster(old), new_cluster(old)
+    stores = [MemoryStore() for _ in old]
+    async with trio.open_nursery() as nursery:
+        away = trio.CancelScope()
+
+        async def moved() -> None:
+            with away:
+                async with trio.open_nursery() as both:
+                    for index, address in ((1, b), (2, c)):
+                        listeners = await listen(address)
+                        both.start_soon(serve, identities[index], stores[index], listeners)
+
+        await nursery.start(serve, identities[0], stores[0], await listen(old[0]))
+        for index in (1, 2):
+            listeners = await listen(old[index])
+            await nursery.start(serve, strangers[index], MemoryStore(), listeners)
+        async with open_kv(map(str, (old[0], b, c)), timeout=10) as kv:
+            for ver in range(2):
+
+                @nursery.start_soon
+                async def later() -> None:
+                    await trio.sleep(0.3)
+                    await moved()
+
+                assert await kv.put("foo", ver) == Entry("foo", ver, ver)
+                away.cancel()
+                await trio.sleep(0.1)
+                away = trio.CancelScope()
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("who", ["abx", "aabbx"])
 async def test_r10_who_greeted_for_another_cluster_is_not_said_to_be_silent(who: str) -> None:
     async with anybody(who) as (addresses, ids):

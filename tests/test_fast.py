@@ -181,17 +181,15 @@ def test_r7_an_append_that_cannot_be_chosen_any_more_goes_on_where_the_latest_is
     assert append.receive(C, Found(5, OTHERS, 5)) == Done(Latest(5, OTHERS))
 
 
-def test_r7_whose_vote_decides_whether_it_can_be_chosen_is_asked_again() -> None:
+def test_r7_whose_vote_decides_whether_it_can_be_chosen_is_waited_for() -> None:
     append, own = appender()
     append.ask()
     append.receive(A, Voted(3))
     append.receive(B, Refusal(FAST, None, 5))
-    for n in (1, 2, 3):
-        assert append.ask() == Prepare(FOO, Ballot(n, ME))
-        append.receive(A, Promise(fast_vote(own), 3))
-        pause = append.receive(B, Promise(None, 5))
-        assert isinstance(pause, Pause)
-        assert append.maybe == own
+    assert isinstance(append.ask(), Prepare)
+    append.receive(A, Promise(fast_vote(own), 3))
+    assert append.receive(B, Promise(None, 5)) == Pause(inf, inf)
+    assert append.maybe == own
     # It comes before the pause is over.
     assert append.receive(C, Promise(None, 5)) == Pause(0.0, 0.0)
     assert append.maybe is None
@@ -304,6 +302,21 @@ def test_r9_an_append_at_a_dropped_version_goes_on_where_the_latest_is() -> None
     assert append.receive(B, dropped) == Pause(inf, inf)
     assert append.receive(C, dropped) == Done(Latest(30, OTHERS))
     assert append.maybe is None
+
+
+def test_r7_an_append_whose_fate_nobody_tells_in_time_ends_in_doubt() -> None:
+    """One has voted for it, one has a later version, and the third is away."""
+    append, own = appender()
+    append.ask()
+    append.receive(A, Voted(3))
+    append.receive(B, Refusal(FAST, None, 9))
+    assert isinstance(append.ask(), Prepare)
+    append.receive(A, Promise(fast_vote(own, append=True), 3))
+    assert append.receive(B, Promise(None, 9)) == Pause(inf, inf)
+    assert isinstance(append.ask(), Find), "and no ballot after the other"
+    append.receive(A, Found(3, fast_vote(own, append=True), 3))
+    append.receive(B, Found(9, OTHERS, 9))
+    assert append.maybe == own
 
 
 def test_r9_a_shorter_pause_is_made_long_where_the_version_was_dropped() -> None:

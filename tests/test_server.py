@@ -10,12 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import cbor2
 import pytest
 import trio
+import trio.lowlevel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import paxoskv
 from paxoskv import limits, open_kv, open_local_cluster, wire
+from paxoskv.errors import StoreError
 from paxoskv.host import Host, Store
 from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import MIB
@@ -230,9 +232,9 @@ async def test_a_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyP
 async def test_r12_unfinished_frames_have_a_limit_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The one that holds most is closed, not the one with which it is too much."""
+    """One is closed that holds much, and has for long, not the one with which it is too much."""
     monkeypatch.setattr("paxoskv.server.MAX_HELD_BYTES", 3_000_000)
-    begun = [(16 * limits.MIB).to_bytes(4, "big") + bytes(size * 100_000) for size in (9, 12, 9, 9)]
+    begun = [(16 * limits.MIB).to_bytes(4, "big") + bytes(size * 100_000) for size in (1, 18, 9, 9)]
     async with open_local_cluster(1) as cluster, open_kv(cluster.addresses) as kv:
         async with AsyncExitStack() as stack:
             streams = [
@@ -346,6 +348,40 @@ async def test_r12_replies_that_nobody_takes_count() -> None:
         await stream.send_all(wire.run(1, wire.encode_requests([Read(accept.instance)] * 40)))
         await trio.sleep(0.2)
         assert server._held > MIB
+
+
+async def test_r12_turns_that_nobody_takes_count() -> None:
+    known = Proposal(ProposalId(ME, 1), bytes(MIB))
+    async with serving(MemoryStore()) as (server, address), connected(address) as stream:
+        await server.host.answer([Commit(Instance("foo", 0), known.id, known)])
+        line = server.host.lines
+        assert line.enter("foo", "somebody else") is None
+        turns = [wire.run(k, wire.encode_requests([Turn("foo")])) for k in range(20)]
+        await stream.send_all(b"".join(turns))
+        await trio.sleep(0.5)
+        assert server._held > MIB
+        await trio.lowlevel.checkpoint()
+    await wait_all_tasks_blocked(0.05)
+
+
+async def test_r12_a_farewell_that_nobody_takes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paxoskv.server.FAREWELL_PATIENCE", 0.1)
+    known = Proposal(ProposalId(ME, 1), bytes(MIB))
+    store = GatedStore()
+    store.gate.set()
+    async with serving(store) as (server, address), connected(address) as stream:
+        await server.host.answer([Commit(Instance("foo", 0), known.id, known)])
+        await stream.send_all(wire.run(0, wire.encode_requests([Read(Instance("foo", 0))] * 40)))
+        await trio.sleep(0.2)
+        assert server._connections
+        store.problem = StoreError("no disk")
+        with pytest.raises(StoreError):
+            await server.host.answer([Prepare(Instance("bar", 0), Ballot(1, ME))])
+        (connection,) = server._connections
+        connection.scope.cancel()
+        with trio.fail_after(5):
+            while server._connections:  # noqa: ASYNC110
+                await trio.sleep(0.01)
 
 
 async def test_r12_who_is_idle_holds_nothing() -> None:

@@ -109,8 +109,8 @@ def _make_room_for_connections() -> int:
             connections = max(MAX_CONNECTIONS - (needed - soft), MIN_CONNECTIONS)
             click.echo(
                 f"only {soft} files may be open at a time, which is too few for "
-                f"{MAX_CONNECTIONS} connections, and enough for {connections}; raise the limit "
-                f"to {needed} (ulimit -n)",
+                f"{MAX_CONNECTIONS} connections: it takes {connections}, and may run short; raise "
+                f"the limit to {needed} (ulimit -n)",
                 err=True,
             )
             return connections

@@ -25,7 +25,8 @@ class Done(NamedTuple, Generic[ResultT]):
 class Pause(NamedTuple):
     """Wait between ``low`` and ``high`` round trips, drawn at random, then ``ask`` again.
 
-    Replies that arrive in the pause still count, and may end it.
+    Replies that arrive in the pause still count, and may end it. No pause is longer than
+    ``MAX_PAUSE``, though the bounds be infinite.
     """
 
     low: float

@@ -115,7 +115,7 @@ class _Phase(Enum):
 
 
 _FOR_ALL: Final = Pause(math.inf, math.inf)
-"""As long as a pause may be, for the replies of all: each that comes may end it."""
+"""As long as a driver lets a pause be, for the replies of all: each that comes may end it."""
 
 _ASKING: Final = _Phase.PREPARING, _Phase.ACCEPTING
 
@@ -316,7 +316,7 @@ class Proposer:
         """There may be later versions already, and no phase 2 before these were looked at.
 
         One more reply may show more. Where it is open what becomes of the own proposal, it waits
-        for those of all: a new ballot would only outrun them.
+        for those of all; after that, later versions are looked at, and it stays in doubt.
         """
         if self._all_replied:
             self.overtaken = True
@@ -327,6 +327,7 @@ class Proposer:
         if self.maybe is None:
             self.overtaken = True
             return Pause(1.0, 1.0)
+        self.overtaken = True  # unless they tell in time
         self.lost += 1
         return _FOR_ALL
 
