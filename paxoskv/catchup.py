@@ -101,12 +101,14 @@ class Learner:
             began = trio.current_time()
             await trio.sleep(CATCH_UP_PAUSE)
             asked = trio.current_time()
+            if asked - began > AWAY:
+                self.due = asked  # it was stopped
             try:
                 await self._client.read(_ANY)
-                away = max(asked - began, trio.current_time() - asked) > AWAY
+                cut_off = trio.current_time() - asked > AWAY
             except PaxosKVError:
-                away = True
-            if away:
+                cut_off = True
+            if cut_off:  # or all are slow
                 self.due = max(trio.current_time(), self._began + CATCH_UP_LEAST)
 
     async def learn_all(self) -> None:

@@ -269,8 +269,8 @@ CATCH_UP_PAUSE: Final = 1.0
 """How often it looks whether it has missed something."""
 
 CATCH_UP_LEAST: Final = 10.0
-"""Seconds at least from one time that it begins to go through all keys to the next, if it only
-thinks that it was away: where all are slow, it would think so again and again."""
+"""Seconds at least from one time that it begins to go through all keys to the next, if it thinks
+that it was cut off: where all are slow, it would think so again and again."""
 
 AWAY: Final = 3.0
 """An acceptor that has not run for so long was away."""
