@@ -160,12 +160,6 @@ class Client:
         self._creating = False  # whether the key of which it knew nothing last was a new one
         self.attempts = 0
 
-    @property
-    def connected(self) -> bool:
-        """Whether a quorum of acceptors can be asked at the moment."""
-        links = self._cluster.links.values()
-        return sum(link.up for link in links) > len(links) // 2
-
     async def decide(
         self, what: str, instance: Instance, own: Proposal | bytes
     ) -> Proposal | Compacted:

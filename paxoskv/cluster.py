@@ -118,12 +118,18 @@ class Cluster:
             return _belongs_to(leads_to)
         return link.refused
 
-    def problem(self, link: Link) -> str:
-        """Why this member has not answered, for people; "" if it is there."""
-        refused = self._refused(link, None if self._links else self._likeliest())
-        if refused is not None:
-            return str(refused)
-        return "" if link.up else link.explain()
+    def reached(self, link: Link) -> bool:
+        """Whether this member is there, and no stranger in its place."""
+        return link.up and self._stranger(link) is None
+
+    def reason(self, link: Link) -> str:
+        """Why this member has not answered, for people."""
+        stranger = self._stranger(link)
+        return link.explain() if stranger is None else str(stranger)
+
+    def _stranger(self, link: Link) -> PaxosKVError | None:
+        """Why whoever answers there is not the member, as far as the cluster is known."""
+        return self._refused(link, None if self._links else self._likeliest())
 
     def members(self) -> list[Link]:
         """The links to the members; while the cluster is not known, to who may be members."""
@@ -162,9 +168,7 @@ class Cluster:
         )
 
     def _reasons(self, links: Iterable[Link]) -> str:
-        return "; ".join(
-            f"{link.reached}: {self.problem(link) or link.explain()}" for link in links
-        )
+        return "; ".join(f"{link.reached}: {self.reason(link)}" for link in links)
 
     def _link(self, address: Address, acceptor: AcceptorId | None = None) -> Link:
         link = Link(address, self._welcome, self._changed, self._rng)

@@ -150,14 +150,14 @@ class Server:
         If all hold too much, one is closed that holds much, and has for long: what others hold
         may be gone in a moment.
         """
-        if connection not in self._connections:
+        if not size or connection not in self._connections:
             return
-        now = trio.current_time()
         if not connection.held:
-            connection.holds_since = now
+            connection.holds_since = trio.current_time()
         connection.held += size
         self._held += size
         while self._held > MAX_HELD_BYTES:
+            now = trio.current_time()
             most = max(self._connections, key=lambda each: (each.burden(now), each.held))
             self.complain(f"closed the connection from {most.peer}: it holds {most.held} bytes")
             self._give_up(most)

@@ -104,12 +104,9 @@ async def cluster_status(addresses: Iterable[str], timeout: float) -> ClusterSta
             raise dispute
 
         def status_of(link: Link) -> AcceptorStatus:
-            problem = cluster.problem(link)
-            if link in found and not problem:
+            if link in found and cluster.reached(link):
                 return found[link]
-            return AcceptorStatus(
-                str(link.addresses[0]), _identity(link), problem or link.explain()
-            )
+            return AcceptorStatus(str(link.addresses[0]), _identity(link), cluster.reason(link))
 
         acceptors = [status_of(link) for link in cluster.members()]
     return ClusterStatus(acceptors, len(acceptors) // 2 + 1)

@@ -181,15 +181,21 @@ def test_r7_an_append_that_cannot_be_chosen_any_more_goes_on_where_the_latest_is
     assert append.receive(C, Found(5, OTHERS, 5)) == Done(Latest(5, OTHERS))
 
 
-def test_r7_whose_vote_decides_whether_it_can_be_chosen_is_waited_for() -> None:
+def in_the_balance() -> tuple[Appender, Proposal]:
+    """One has voted for it, one has a later version, and only the third can tell its fate."""
     append, own = appender()
     append.ask()
     append.receive(A, Voted(3))
     append.receive(B, Refusal(FAST, None, 5))
     assert isinstance(append.ask(), Prepare)
-    append.receive(A, Promise(fast_vote(own), 3))
+    append.receive(A, Promise(fast_vote(own, append=True), 3))
     assert append.receive(B, Promise(None, 5)) == Pause(inf, inf)
     assert append.maybe == own
+    return append, own
+
+
+def test_r7_whose_vote_decides_whether_it_can_be_chosen_is_waited_for() -> None:
+    append, _ = in_the_balance()
     # It comes before the pause is over.
     assert append.receive(C, Promise(None, 5)) == Pause(0.0, 0.0)
     assert append.maybe is None
@@ -305,17 +311,10 @@ def test_r9_an_append_at_a_dropped_version_goes_on_where_the_latest_is() -> None
 
 
 def test_r7_an_append_whose_fate_nobody_tells_in_time_ends_in_doubt() -> None:
-    """One has voted for it, one has a later version, and the third is away."""
-    append, own = appender()
-    append.ask()
-    append.receive(A, Voted(3))
-    append.receive(B, Refusal(FAST, None, 9))
-    assert isinstance(append.ask(), Prepare)
-    append.receive(A, Promise(fast_vote(own, append=True), 3))
-    assert append.receive(B, Promise(None, 9)) == Pause(inf, inf)
+    append, own = in_the_balance()
     assert isinstance(append.ask(), Find), "and no ballot after the other"
     append.receive(A, Found(3, fast_vote(own, append=True), 3))
-    append.receive(B, Found(9, OTHERS, 9))
+    append.receive(B, Found(5, OTHERS, 5))
     assert append.maybe == own
 
 

@@ -318,16 +318,15 @@ class Proposer:
         One more reply may show more. Where it is open what becomes of the own proposal, it waits
         for those of all; after that, later versions are looked at, and it stays in doubt.
         """
-        if self._all_replied:
-            self.overtaken = True
-            return Pause(0.0, 0.0)
-        if self._pausing and (self.overtaken or self.maybe is not None):
+        waits = self._pausing and (self.overtaken or self.maybe is not None)
+        if waits and not self._all_replied:
             return None
+        self.overtaken = True  # unless they tell in time
+        if self._all_replied:
+            return Pause(0.0, 0.0)
         self._pausing = True
         if self.maybe is None:
-            self.overtaken = True
             return Pause(1.0, 1.0)
-        self.overtaken = True  # unless they tell in time
         self.lost += 1
         return _FOR_ALL
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Self
 
-from paxoskv.paxos.acceptor import BLANK, UNHEARD, Acceptor, Register, Summary
+from paxoskv.paxos.acceptor import UNHEARD, Acceptor, Register, Summary
 from paxoskv.paxos.messages import Ballot, Proposal, Reply, Request, answers
+from paxoskv.storage.memory import Ledger
 
 from .calls import KEY
 from .frozen import freeze
@@ -86,23 +87,17 @@ class Acceptors:
         return number
 
 
-class _Store:
+class _Store(Ledger):
     """A store of one key, and its ledger, that starts from a state and remembers how it ended."""
 
     def __init__(self, summary: Summary, registers: Mapping[int, Register]) -> None:
+        super().__init__()
         self.summary = summary
         self.registers = dict(registers)
 
     def ledger(self, key: str) -> Self:
         assert key == KEY
         return self
-
-    def register(self, ver: int) -> Register:
-        return self.registers.get(ver, BLANK)
-
-    def below(self, ver: int) -> tuple[int, Register] | None:
-        seen = [v for v, register in self.registers.items() if v < ver and register.sight]
-        return (max(seen), self.registers[max(seen)]) if seen else None
 
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
         raise AssertionError("nobody scans here")
