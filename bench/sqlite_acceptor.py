@@ -16,7 +16,7 @@ import trio
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.server import listen, serve
 from paxoskv.storage.directory import hold_directory
-from paxoskv.storage.memory import MemoryStore
+from paxoskv.storage.memory import Ledger, MemoryStore
 from paxoskv.storage.records import (
     dump_register,
     dump_summary,
@@ -40,10 +40,11 @@ class SqliteStore(MemoryStore):
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("CREATE TABLE records (name BLOB PRIMARY KEY, data BLOB) WITHOUT ROWID")
 
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+    def save(self, ledger: Ledger, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Replace a summary and registers."""
-        super().save(key, summary, registers)
+        super().save(ledger, summary, registers)
         self.saved += 1
+        key = ledger.key
         prefix = registers_prefix(key)
         self._rows.append((summary_name(key), dump_summary(summary, summary.top)))
         for ver, register in registers.items():

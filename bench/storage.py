@@ -45,7 +45,7 @@ def rocksdb(path: Path) -> Iterator[Commit]:
 
         def commit(numbers: range) -> None:
             for number in numbers:
-                store.save(f"key {number}", *record(number))
+                store.save(store.ledger(f"key {number}"), *record(number))
             store.flush()
 
         yield commit
@@ -163,7 +163,7 @@ def process(path: Path, todo: str, keys: int) -> None:
     match todo:
         case "fill":
             for number in range(keys):
-                store.save(f"key {number}", *record(number))
+                store.save(store.ledger(f"key {number}"), *record(number))
             store.flush()
         case "read":
             for number in range(0, keys, 10):
@@ -198,7 +198,10 @@ def updates(path: Path, keep: int, most: int) -> None:
     with closing(DiskStore(path / "store", IDENTITY)) as store:
         began, largest = time.perf_counter(), 0
         for number in range(most):
-            store.save("key", *record(number, tuple(range(max(0, number + 1 - keep), number + 1))))
+            store.save(
+                store.ledger("key"),
+                *record(number, tuple(range(max(0, number + 1 - keep), number + 1))),
+            )
             if number % 1000 == 0:
                 largest = max(largest, store.statistics()[1])
             if number + 1 in {10_000, 100_000, most}:

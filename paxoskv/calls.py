@@ -14,11 +14,11 @@ import trio
 from .cluster import Cluster
 from .errors import SETTLE, PaxosKVError, Unavailable
 from .paxos.appender import Appender
-from .paxos.operation import Operation, ResultT
+from .paxos.bid import Bid
+from .paxos.operation import Operation
 from .paxos.proposer import Proposer
 from .rounds import Job, Rounds
 from .values import to_entry
-from .writers import TakeTurn
 
 
 class Call:
@@ -53,12 +53,11 @@ class Call:
         """What it is at; None: it has not begun that, or has done it."""
         return None if self._job is None or self._job.ended else self._job.operation
 
-    def job(self, operation: Operation[ResultT], take_turn: TakeTurn | None) -> Job[ResultT]:
-        """What it is to wait for next."""
+    def begin(self, job: Job[Any]) -> None:
+        """It is to wait for this next."""
         if self._error is not None:
             raise self._error
-        self._job = job = Job(operation, take_turn)
-        return job
+        self._job = job
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
@@ -169,7 +168,7 @@ class Calls:
             text += "other proposers kept overtaking it"
             if operation is not None and (absent := self._cluster.absent(operation.replied)):
                 text += f"; {absent}"
-        if not isinstance(operation, Proposer | Appender) or operation.maybe is None:
+        if not isinstance(operation, Proposer | Appender | Bid) or operation.maybe is None:
             return Unavailable(text)
         text += f"; it may have been written all the same{SETTLE}"
         maybe = operation.maybe

@@ -6,7 +6,7 @@ users see of it, in terms of values and entries, is `paxoskv.kv`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from enum import Enum
 from random import Random
@@ -21,6 +21,7 @@ from .identity import Address, Ids
 from .limits import COMMIT_PATIENCE, CONTENDED, LINE_PATIENCE, MAX_VERSION, TURN_TIME
 from .link import Batch, Link
 from .paxos.appender import Appender
+from .paxos.bid import Bid
 from .paxos.messages import (
     END,
     FAST,
@@ -33,13 +34,13 @@ from .paxos.messages import (
     Told,
     Turn,
 )
-from .paxos.operation import Doubtful, Latest, Operation, ResultT
+from .paxos.operation import Doubtful, Latest, ResultT
 from .paxos.preparer import Preparer
-from .paxos.proposer import Ballots, Decision, Proposer, Tops
+from .paxos.proposer import Ballots, Decision, Proposals, Proposer, Tops
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
 from .remembered import Begun, Lately, Remembered, Unfinished
-from .rounds import Rounds
+from .rounds import BidJob, Job, Rounds
 from .tasks import background_nursery, unwrapped
 from .values import to_entry
 from .writers import TakeTurn, Writer, Writers
@@ -149,8 +150,9 @@ class Client:
         self._fast = fast
         self._courtesy = courtesy
         self._ids = Ids()
+        self._proposals = Proposals(self._ids.new())
         self._cluster = Cluster(addresses, nursery, rng, lambda: self._calls.judge())
-        self.rounds = Rounds(self._cluster.links, nursery, rng)
+        self.rounds = Rounds(self._cluster.links, lambda: self._cluster.quorums, nursery, rng)
         self._calls = Calls(self._cluster, self.rounds, timeout, nursery)
         self._remembered = Remembered()
         self._unfinished = Unfinished()
@@ -186,11 +188,11 @@ class Client:
             fast = isinstance(own, bytes) and self._may_begin_fast()
             ballots, promised = self._begin(instance, fast=fast)
             if isinstance(own, bytes):
-                own = ballots.proposal(own)
+                own = self._proposals.proposal(own)
             quorums = self._cluster.quorums
             proposer = Proposer(instance, own, quorums, ballots, promised=promised)
             writer.writes(instance.ver)
-            decision = await self._perform(call, proposer)
+            decision = await self._perform(call, Job(proposer))
             self._unfinished.remove(instance)
             taken = not isinstance(decision, Proposal) or _is_of_another(decision, own)
             # Of a version that was there before, it says nothing that others have written it.
@@ -210,7 +212,7 @@ class Client:
         ):
             await self._members_known(call)
             reader = Reader(instance, self._cluster.quorums, self._ballots())
-            decision = await self._perform(call, reader, writer.take_turn)
+            decision = await self._perform(call, Job(reader, writer.take_turn))
         return decision
 
     async def find(self, key: str, below: int = END) -> Latest | None:
@@ -250,7 +252,7 @@ class Client:
         with self._calls.new(f"scan of {prefix!r}") as call:
             await self._members_known(call)
             scanner = Scanner(prefix, after, self._cluster.quorums)
-            merged = await self._perform(call, scanner)
+            merged = await self._perform(call, Job(scanner))
             found: dict[str, Latest | None] = {**merged.settled}
 
             async def find(key: str) -> None:
@@ -339,13 +341,16 @@ class Client:
         instance = Instance(append.key, 0 if latest is None else latest.ver + 1)
         if instance.ver > MAX_VERSION:
             raise TooLarge(f"no version of {append.key!r} is left after {MAX_VERSION}")
-        tops = append.tops
-        ballots, promised = self._begin(instance, tops, fast=append.fast)
-        own = ballots.proposal(value)
-        quorums = self._cluster.quorums
-        appender = Appender(instance, own, quorums, ballots, tops, promised=promised)
+        own = self._proposals.proposal(value)
+        write = self._write(append, instance, own)
         append.writer.writes(instance.ver)
-        found = await self._perform(call, appender)
+        job = BidJob(write) if isinstance(write, Bid) else Job(write)
+        found: Latest | Doubtful | None = Doubtful(None)  # until it has come to an end
+        try:
+            found = await self._perform(call, job)
+        finally:
+            if isinstance(found, Doubtful):
+                self._unfinished.add(instance, Begun(write.ballots))
         if isinstance(found, Doubtful):
             self._seen(append.key, found.latest)  # so that the next call does not begin here
             absent = self._cluster.absent(())
@@ -361,10 +366,22 @@ class Client:
         append.looked_up = False
         beaten = latest is not None and _is_of_another(latest.proposal, own)
         # Once may be because what it remembered was out of date, or it bet amiss.
-        self._learn_of_others(appender, append.waits, beaten=beaten and append.beaten)
+        self._learn_of_others(write, append.waits, beaten=beaten and append.beaten)
         append.beaten = beaten
-        append.duelled = appender.lost > 0
+        append.duelled = write.lost > 0
         return latest if latest is not None and latest.proposal.id == own.id else None
+
+    def _write(self, append: _Append, instance: Instance, own: Proposal) -> Appender | Bid:
+        """What tries to write a proposal: a bid, where nothing was begun yet at the version."""
+        tops, quorums = append.tops, self._cluster.quorums
+        if append.fast and self._unfinished.get(instance) is None:
+
+            def begin() -> Appender:
+                return Appender(instance, own, quorums, self._ballots(), tops, promised=FAST)
+
+            return Bid(instance, own, begin)
+        ballots, promised = self._begin(instance, tops, fast=append.fast)
+        return Appender(instance, own, quorums, ballots, tops, promised=promised)
 
     async def _go_on_behind(self, append: _Append) -> None:
         """Another was first: find out behind what to go on, which a put must be told (rule R7)."""
@@ -391,7 +408,7 @@ class Client:
         instance = Instance(key, ver + 1)
         ballots, _ = self._begin(instance, fast=False)
         preparer = Preparer(instance, self._cluster.quorums, ballots, tops)
-        promised = await self._perform(call, preparer)
+        promised = await self._perform(call, Job(preparer))
         begun = self._unfinished.get(instance)
         if begun is not None and begun.ballots is ballots:
             begun.promised = promised
@@ -443,7 +460,7 @@ class Client:
         ``tops`` hears what the acceptors tell.
         """
         finder = Finder(key, self._cluster.quorums, self._ballots(), below, tops)
-        found = await self._perform(call, finder, take_turn)
+        found = await self._perform(call, Job(finder, take_turn))
         assert below < END or not isinstance(found, Compacted), "the latest is never dropped"
         return None if isinstance(found, Compacted) else self._seen(key, found)
 
@@ -453,13 +470,12 @@ class Client:
             self._remembered.learn(key, found)
         return found
 
-    async def _perform(
-        self, call: Call, operation: Operation[ResultT], take_turn: TakeTurn | None = None
-    ) -> ResultT:
+    async def _perform(self, call: Call, job: Job[ResultT]) -> ResultT:
+        call.begin(job)
         try:
-            return await self.rounds.perform(call.job(operation, take_turn))
+            return await self.rounds.perform(job)
         finally:
-            self.attempts += operation.attempts
+            self.attempts += job.operation.attempts
 
     def _ballots(self) -> Ballots:
         """The ballots and proposal ids of a client that begins at an instance.
@@ -486,7 +502,7 @@ class Client:
             return True
         before = self._remembered.get(key)
 
-        def deliver(_start: int, replies: Sequence[Reply], *_: bool) -> None:
+        def deliver(_start: int, replies: Collection[Reply], *_: bool) -> None:
             (told,) = replies
             if isinstance(told, Told) and told.proposal is not None:
                 self._remembered.learn(key, Latest(told.ver, told.proposal))
@@ -523,7 +539,7 @@ class Client:
         there = (link for link in links[named:] + links[:named] if link.prompt(LINE_PATIENCE))
         return next(there, None)
 
-    def _learn_of_others(self, write: Proposer | Appender, waits: bool, beaten: bool) -> None:
+    def _learn_of_others(self, write: Proposer | Appender | Bid, waits: bool, beaten: bool) -> None:
         """Take note that others write a key; and let those go on who wait in line for it.
 
         Who only counted the attempts that it lost could be beaten for ever, one version after

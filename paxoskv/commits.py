@@ -8,7 +8,7 @@ for commits, and one that is lost is no harm.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import trio
 
@@ -20,15 +20,16 @@ from .limits import (
     MAX_PENDING_COMMITS,
 )
 from .link import Batch, Link
-from .paxos.messages import Accept, AcceptorId, Commit, Instance, Reply, Request
+from .paxos.messages import Accept, AcceptorId, Commit, Instance, ProposalId, Reply, Request
+from .paxos.series import Commits
 from .wire import size_of
 
 
-def _ignore(_start: int, _replies: Sequence[Reply], _again: bool, _complete: bool) -> None:
+def _ignore(_start: int, _replies: Collection[Reply], _again: bool, _complete: bool) -> None:
     """What comes of commits is of no interest."""
 
 
-class Commits:
+class PendingCommits:
     """The commits of one client that wait to be told. Of too many, the oldest are lost.
 
     Args:
@@ -80,6 +81,14 @@ class Commits:
                 return Accept(*request[:4], commit.id)
         return request
 
+    def ahead(self, keys: Sequence[str], vers: Sequence[int]) -> Sequence[ProposalId | None]:
+        """What is chosen for the versions before these, as a series of Accepts takes it along."""
+        if not self._waiting:
+            return (None,) * len(keys)
+        instances = zip(keys, vers, strict=True)
+        commits = [self.take(Instance(key, ver - 1)) if ver else None for key, ver in instances]
+        return [None if commit is None else commit.id for commit in commits]
+
     def tell_now(self, instance: Instance, link: Link) -> None:
         """Tell one acceptor at once, for others wait there; the rest hear of it from these.
 
@@ -95,7 +104,7 @@ class Commits:
         """Send the commits that wait, and wait for a bounded while until they have arrived."""
         with trio.move_on_after(COMMIT_PATIENCE):
             while commits := self._due(math.inf):
-                batch = Batch(commits)
+                batch = _batch(commits)
                 async with trio.open_nursery() as nursery:
                     for link in self._links.values():
                         if link.ready:
@@ -110,7 +119,7 @@ class Commits:
                 await trio.sleep_forever()
             now = trio.current_time()  # what becomes due while these are sent is sent later
             while commits := self._due(now):
-                batch = Batch(commits)
+                batch = _batch(commits)
                 for link in self._links.values():
                     if link.ready:
                         link.tell(batch)
@@ -129,3 +138,12 @@ class Commits:
         for commit in commits:
             del self._waiting[commit.instance]
         return commits
+
+
+def _batch(commits: Sequence[Commit]) -> Batch:
+    """Commits in one frame; those of the same owner, which mostly are all, as a series."""
+    owner = commits[0].id.proposer
+    alone = [commit for commit in commits if commit.id.proposer != owner]
+    instances, ids, _ = zip(*[each for each in commits if each.id.proposer == owner], strict=True)
+    keys, vers = zip(*instances, strict=True)
+    return Batch(alone, Commits(owner, [serial for _, serial in ids], keys, vers))

@@ -8,9 +8,9 @@ arrived, and what those in line are told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import trio
 
@@ -21,13 +21,17 @@ from .limits import DEFAULT_KEEP, HINT_FLUSH_INTERVAL, MEND_PAUSE, QUICK_FLUSH
 from .lines import Lines
 from .paxos import acceptor
 from .paxos.messages import Accept, Commit, ProposalId, Reply, Request, Voted
+from .paxos.series import Accepts, Commits
 
 logger: Final = logging.getLogger(__name__)
 
 _FADING: Final = 0.9  # how slowly a slow flush is forgotten
 
+AskedT = TypeVar("AskedT")
+AnswerT = TypeVar("AnswerT")
 
-class Store(acceptor.Store, Protocol):
+
+class Store(acceptor.Store[Any], Protocol):
     """A store as a server needs it: with what makes it durable.
 
     Attributes:
@@ -107,23 +111,45 @@ class Host:
             request: what is asked.
             who: the one who asks, as the lines know him.
         """
-        if self._mending.is_set():
-            raise StoreError(self._failure)
-        try:
-            if not self.lines:
-                return self.acceptor.handle(request)
-            written = self._written(request)
-            reply = self.acceptor.handle(request)
-        except StoreDamaged:
-            raise
-        except StoreError as error:
-            self._failed(error)
-            raise
+        if not self.lines:
+            return self._serve(self.acceptor.handle, request)
+        written = self._serve(self._written, request)
+        reply = self._serve(self.acceptor.handle, request)
         if written:
             self.lines.written(written, who)
         if isinstance(reply, Voted) and isinstance(request, Accept):
             return Voted(reply.top, self.lines.crowded(request.instance.key, who))
         return reply
+
+    def vote(self, accepts: Accepts, who: object = None) -> Collection[Reply]:
+        """The replies to Accepts, as :meth:`reply` gives them."""
+        if self.lines:
+            return [self.reply(each, who) for each in accepts]
+        return self._serve(self.acceptor.vote, accepts)
+
+    def learn(self, commits: Commits, who: object = None) -> None:
+        """Take Commits, as :meth:`reply` does."""
+        if self.lines:
+            for each in commits:
+                self.reply(each, who)
+            return
+        self._serve(self.acceptor.learn, commits)
+
+    def _serve(self, answer: Callable[[AskedT], AnswerT], asked: AskedT) -> AnswerT:
+        """Let the acceptor answer.
+
+        Raises:
+            StoreError: its store has failed, or does so now.
+        """
+        if self._mending.is_set():
+            raise StoreError(self._failure)
+        try:
+            return answer(asked)
+        except StoreDamaged:
+            raise
+        except StoreError as error:
+            self._failed(error)
+            raise
 
     def _written(self, request: Request) -> str:
         """The key of which the next in line may write a version, for this tells of a new one."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from random import Random
 from typing import TypeAlias
@@ -34,6 +34,7 @@ from .limits import (
     SLOWEST_LINK,
 )
 from .paxos.messages import AcceptorId, Reply, Request, Turn, answers
+from .paxos.series import Accepts, Commits, Votes
 from .stream import Stream, connect
 from .wire import (
     FrameBuffer,
@@ -44,7 +45,7 @@ from .wire import (
     run,
 )
 
-Deliver: TypeAlias = Callable[[int, Sequence[Reply], bool, bool], None]
+Deliver: TypeAlias = Callable[[int, Collection[Reply], bool, bool], None]
 """Takes replies as they arrive: the index in the batch of the first, the replies, whether the
 batch had been sent before, so that the acceptor may have handled it already, and whether these
 are the last that were missing."""
@@ -58,34 +59,67 @@ Welcome: TypeAlias = Callable[["Link", Identity], bool]
 
 
 class Batch:
-    """Requests that go out in one frame, encoded once for all acceptors."""
+    """Requests that go out in one frame, encoded once for all acceptors.
 
-    __slots__ = ("_decoded", "encoded", "requests")
+    Args:
+        requests: the requests.
+        series: of more, which follow these.
 
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self.requests = requests
-        self.encoded = encode_requests(requests)
-        self._decoded: tuple[int, bytes, Sequence[Reply]] = (-1, b"", ())
+    Attributes:
+        count: how many there are in all.
+        alone: those that are not in the series.
+        series: the same.
+        encoded: all of them.
+    """
 
-    def replies(self, start: int, encoded: bytes) -> Sequence[Reply]:
-        """The replies to its requests from this one on.
+    __slots__ = ("_known", "alone", "count", "encoded", "series")
+
+    def __init__(
+        self, requests: Sequence[Request], series: Accepts | Commits | None = None
+    ) -> None:
+        self.alone = requests
+        self.series = series
+        self.count = len(requests) + (0 if series is None else len(series))
+        self.encoded = encode_requests(requests if series is None else [*requests, series])
+        # What was taken apart last, and the replies that it was.
+        self._known: tuple[tuple[int, int, bytes | None] | None, Collection[Reply]] = None, ()
+
+    @property
+    def requests(self) -> Sequence[Request]:
+        """All requests, one by one."""
+        return self.alone if self.series is None else [*self.alone, *self.series]
+
+    def replies(self, start: int, count: int, encoded: bytes | None) -> Collection[Reply]:
+        """The replies to so many of its requests from one on, as a link opened them.
 
         Acceptors mostly answer alike; what was decoded and checked last is not decoded again.
 
         Raises:
             ProtocolError: they do not answer what was asked.
         """
-        if self._decoded[:2] != (start, encoded):
+        what = start, count, encoded
+        if self._known[0] == what:
+            return self._known[1]
+        if encoded is None:
+            replies = self._votes(start, count)
+        else:
             replies = decode_replies(encoded)
             for reply, request in zip(replies, self.requests[start:], strict=False):
                 if not answers(reply, request):
                     raise ProtocolError(
                         f"this {type(reply).__name__} does not answer a {type(request).__name__}"
                     )
-            if len(encoded) <= MAX_BATCH_BYTES:
-                self._decoded = start, encoded, replies
-            return replies
-        return self._decoded[2]
+            if len(encoded) > MAX_BATCH_BYTES:
+                return replies
+        self._known = what, replies
+        return replies
+
+    def _votes(self, start: int, count: int) -> Collection[Reply]:
+        """So many votes, which only Accepts of a series have asked for."""
+        begin = start - len(self.alone)
+        if not isinstance(self.series, Accepts) or begin < 0:
+            raise ProtocolError("votes answer what is no series of Accepts")
+        return Votes(self.series.vers[begin : begin + count])
 
 
 class Exchange:
@@ -109,10 +143,10 @@ class Exchange:
     ) -> None:
         self._asked: tuple[Batch, Deliver | None, Ended | None] | None = (batch, deliver, ended)
         self._again = again
-        self.count = 0 if deliver is None else len(batch.requests)  # of the replies to come
+        self.count = 0 if deliver is None else batch.count  # of the replies to come
         self._missing = set(range(self.count))
         self.size = len(batch.encoded)
-        self.waits = isinstance(batch.requests[0], Turn)
+        self.waits = bool(batch.alone) and isinstance(batch.alone[0], Turn)
         self.first = -1  # its first request id, once it is being sent
         self.sent = math.inf  # when that was
 
@@ -142,14 +176,14 @@ class Exchange:
         if self._asked is not None and self._asked[2] is not None:
             self._asked[2](self)
 
-    def take(self, first: int, count: int, encoded: bytes) -> bool:
+    def take(self, first: int, count: int, encoded: bytes | None) -> bool:
         """Take replies if this exchange still misses them, and say whether it did.
 
         Args:
             first: the request id of the first.
             count: how many there are.
             encoded: the replies, which are decoded only for somebody who waits; what is wrong
-                with others does no harm.
+                with others does no harm. None: votes.
 
         Raises:
             ProtocolError: they do not answer what was asked.
@@ -163,7 +197,7 @@ class Exchange:
             return True
         batch, deliver, _ = self._asked
         assert deliver is not None, "what needs no replies misses none"
-        replies = batch.replies(start, encoded)
+        replies = batch.replies(start, count, encoded)
         self._missing.difference_update(indexes)
         deliver(start, replies, self._again, self.answered)
         if self.answered:
@@ -483,7 +517,7 @@ class Link:
                     return
             await trio.sleep_until(due)
 
-    def _take(self, first: int, count: int, encoded: bytes) -> None:
+    def _take(self, first: int, count: int, encoded: bytes | None) -> None:
         for index, exchange in enumerate(self._unanswered):
             if exchange.take(first, count, encoded):
                 if exchange.answered:

@@ -9,20 +9,23 @@ caller, one that has a next step joins the next round, and when a round has no o
 waits for it, its scope is cancelled. So nobody waits for the slowest acceptor, and a thousand
 concurrent calls share a nursery, a frame and a system call.
 
+Appends that begin at ballot 0 are bids (`paxoskv.paxos.bid`): those of a round go out as one
+series, and where acceptors answer that they have voted for all of them, they are decided together.
+
 A round is owned by the client, not by the callers that it serves: a cancelled call takes
 its own operation out, and nobody else notices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any, Generic
 
 import trio
 
-from .commits import Commits
+from .commits import PendingCommits
 from .errors import ProtocolError
 from .limits import (
     COMMIT_DELAY,
@@ -37,9 +40,12 @@ from .limits import (
 )
 from .link import Batch, Deliver, Exchange, Link
 from .pauses import Pauses
+from .paxos.bid import Bid
 from .paxos.messages import AcceptorId, Commit, Reply, Request
-from .paxos.operation import Done, Operation, Outcome, Pause, ResultT
-from .wire import size_of
+from .paxos.operation import Done, Doubtful, Latest, Operation, Outcome, Pause, ResultT
+from .paxos.quorums import Quorums
+from .paxos.series import Accepts, Votes
+from .wire import size_of, size_of_sight
 from .writers import TakeTurn
 
 _FIRST_GUESS = 0.001  # seconds a round trip takes, until one was measured
@@ -63,7 +69,7 @@ class Job(Generic[ResultT]):
     def __init__(self, operation: Operation[ResultT], take_turn: TakeTurn | None = None) -> None:
         self.operation = operation
         self.take_turn = take_turn
-        self.request: Request  # the step to send, or that was sent
+        self.request: Request | None = None  # the step to send, or that was sent; None: a bid
         self.round: _Round | None = None  # which carries the request; None: in a queue
         self.index = 0  # of the request in its round
         self.pause_end: float | None = None  # when it takes the next step; None: it waits
@@ -101,29 +107,42 @@ class Job(Generic[ResultT]):
         return trio.lowlevel.Abort.SUCCEEDED
 
 
+class BidJob(Job[Latest | Doubtful | None]):
+    """A bid that somebody waits for. Until it has turned, it has no request of its own."""
+
+    __slots__ = ("bid",)
+
+    def __init__(self, bid: Bid) -> None:
+        super().__init__(bid)
+        self.bid = bid
+
+
 class _Round:
     """One fan-out. It is over when it has no job left, or all acceptors have answered.
 
     Args:
         jobs: what it carries.
+        bids: those of them that are a series, and come last.
         acceptors: whom it asks.
         batch: what it asks them.
         client: where the task runs that opens a nursery, if it needs one.
     """
 
     __slots__ = (
-        "_client", "_later", "_nursery", "asked", "batch", "jobs", "measured", "over", "posted",
-        "started", "waiting",
+        "_client", "_later", "_nursery", "asked", "batch", "bids", "jobs", "measured", "over",
+        "posted", "started", "waiting",
     )  # fmt: skip
 
     def __init__(
         self,
         jobs: Sequence[Job[Any]],
+        bids: Sequence[BidJob],
         acceptors: Iterable[AcceptorId],
         batch: Batch,
         client: trio.Nursery,
     ) -> None:
         self.jobs = dict(enumerate(jobs))  # by their index; those it still carries
+        self.bids = _Bids(self, bids) if bids else None  # until they part
         self.waiting = len(jobs)  # those of them that do not pause
         self.asked = set(acceptors)  # those that have not answered in full
         self.batch = batch
@@ -173,12 +192,42 @@ class _Round:
             self._nursery.cancel_scope.cancel()
 
 
+class _Bids:
+    """The bids of a round, as long as all that was said of them is: voted for.
+
+    Args:
+        round_: which carries them.
+        jobs: the bids; of those that were given up, the round knows no more.
+
+    Attributes:
+        round, jobs: the same.
+        heard: who has voted for all of them, and whether he was asked more than once.
+        pause_end: when they part, for a quorum has voted; None: it has not.
+    """
+
+    __slots__ = ("heard", "jobs", "pause_end", "round")
+
+    def __init__(self, round_: _Round, jobs: Sequence[BidJob]) -> None:
+        self.round = round_
+        self.jobs = jobs
+        self.heard: dict[AcceptorId, bool] = {}
+        self.pause_end: float | None = None
+        for job in jobs:
+            job.bid.heard = self.heard
+
+    @property
+    def carried(self) -> list[BidJob]:
+        """Those that the round still carries."""
+        return [job for job in self.jobs if job.round is self.round]
+
+
 class Rounds:
     """Carries operations to the acceptors and back.
 
     Args:
         links: the links to all members of the cluster. It may be empty at first, while
             nothing is performed.
+        quorums: tells those of the cluster, once something is performed.
         nursery: where the rounds run; they end when it is cancelled.
         rng: where the length of pauses is drawn from.
 
@@ -188,15 +237,20 @@ class Rounds:
     """
 
     def __init__(
-        self, links: Mapping[AcceptorId, Link], nursery: trio.Nursery, rng: Random
+        self,
+        links: Mapping[AcceptorId, Link],
+        quorums: Callable[[], Quorums],
+        nursery: trio.Nursery,
+        rng: Random,
     ) -> None:
-        self.commits = Commits(links, nursery)
+        self.commits = PendingCommits(links, nursery)
         self._links = links
+        self._quorums = quorums
         self._nursery = nursery
         self._rng = rng
         self._continuing: dict[Job[Any], None] = {}  # have been in a round: these go first
         self._fresh: dict[Job[Any], None] = {}
-        self._pauses: Pauses[Job[Any]] = Pauses(nursery, self._go_on)
+        self._pauses: Pauses[Job[Any] | _Bids] = Pauses(nursery, self._go_on)
         self._launching = False
         self._alone = True  # whether the last round was one of one operation, beside no other
         self._prompt: int | None = None  # until the next round
@@ -223,7 +277,8 @@ class Rounds:
         """
         operation = job.operation
         try:
-            self._enqueue(job, self._fresh, operation.ask())
+            request = None if isinstance(job, BidJob) else operation.ask()
+            self._enqueue(job, self._fresh, request)
             await job.woken()
             while not job.ended:
                 assert job.take_turn is not None
@@ -255,9 +310,10 @@ class Rounds:
         self._continuing.pop(job, None)
         self._leave_round(job)
 
-    def _commit(self, commit: Commit) -> None:
+    def _commit(self, *commits: Commit) -> None:
         delay = max(COMMIT_DELAY, COMMIT_ROUND_TRIPS * self._round_trip)
-        self.commits.add(commit, min(delay, COMMIT_PATIENCE))
+        for commit in commits:
+            self.commits.add(commit, min(delay, COMMIT_PATIENCE))
 
     def _pause(self, job: Job[Any], pause: Pause) -> None:
         """Let a job wait for a while, before it takes its next step."""
@@ -265,8 +321,11 @@ class Rounds:
         draw = (low if low == high else self._rng.uniform(low, high)) * self._round_trip
         self._pauses.begin(job, min(draw, MAX_PAUSE))
 
-    def _go_on(self, job: Job[Any]) -> None:
+    def _go_on(self, job: Job[Any] | _Bids) -> None:
         """Its pause is over."""
+        if isinstance(job, _Bids):
+            self._part(job, waited=True)
+            return
         self._leave_round(job)
         if job.take_turn is not None:
             job.wake(None)
@@ -278,7 +337,7 @@ class Rounds:
         else:
             self._enqueue(job, self._continuing, request)
 
-    def _enqueue(self, job: Job[Any], queue: dict[Job[Any], None], request: Request) -> None:
+    def _enqueue(self, job: Job[Any], queue: dict[Job[Any], None], request: Request | None) -> None:
         job.request = request
         queue[job] = None
         self._launch()
@@ -307,8 +366,12 @@ class Rounds:
         """Begin a round: send its frame to all acceptors that can be asked at once."""
         self._prompt = None
         jobs = self._take_jobs()
-        batch = Batch([self.commits.ride(job.request) for job in jobs])
-        round_ = _Round(jobs, self._links, batch, self._nursery)
+        bids = [job for job in jobs if isinstance(job, BidJob) and job.request is None]
+        alone = [self.commits.ride(job.request) for job in jobs if job.request is not None]
+        if bids and alone:
+            jobs = [job for job in jobs if job.request is not None] + [*bids]
+        batch = Batch(alone, self._series(bids) if bids else None)
+        round_ = _Round(jobs, bids, self._links, batch, self._nursery)
         self.count += 1
         self._open += 1
         self._alone = len(jobs) == self._open == 1
@@ -328,7 +391,7 @@ class Rounds:
         for queue in (self._continuing, self._fresh):
             while queue and len(jobs) < MAX_ROUND_OPERATIONS:
                 job = next(iter(queue))
-                size = size_of(job.request)
+                size = _size_of(job)
                 if jobs and size > room:
                     return jobs
                 room -= size
@@ -336,16 +399,30 @@ class Rounds:
                 jobs.append(job)
         return jobs
 
+    def _series(self, bids: Sequence[BidJob]) -> Accepts:
+        """What the bids of a round ask for."""
+        ids, values = zip(*[job.bid.own for job in bids], strict=True)
+        keys, vers = zip(*[job.bid.instance for job in bids], strict=True)
+        afters = self.commits.ahead(keys, vers)
+        return Accepts(ids[0].proposer, [serial for _, serial in ids], keys, vers, values, afters)
+
     def _deliver(
         self,
         round_: _Round,
         acceptor: AcceptorId,
         start: int,
-        replies: Sequence[Reply],
+        replies: Collection[Reply],
         again: bool,
         complete: bool,
     ) -> None:
         """Hand replies to the operations that this round still carries."""
+        bids = round_.bids
+        if bids is not None:
+            if isinstance(replies, Votes) and len(replies) == len(bids.jobs):
+                self._count(bids, acceptor, again)
+                replies = ()
+            elif start + len(replies) > round_.batch.count - len(bids.jobs):
+                self._part(bids)
         for index, reply in enumerate(replies, start):
             job = round_.jobs.get(index)
             if job is None:
@@ -364,6 +441,46 @@ class Rounds:
                 # With the replies of all acceptors, each operation has had a next step.
                 assert not round_.waiting, "a round ended before its operations"
                 round_.end()
+
+    def _count(self, bids: _Bids, acceptor: AcceptorId, again: bool) -> None:
+        """An acceptor has voted for all of them: choose, or see whether a fast quorum will."""
+        bids.heard[acceptor] = again
+        quorums = self._quorums()
+        if len(bids.heard) >= quorums.fast_quorum:
+            self._win(bids)
+        elif len(bids.heard) == quorums.quorum:
+            self._pauses.begin(bids, min(self._round_trip, MAX_PAUSE))
+
+    def _win(self, bids: _Bids) -> None:
+        """All of them are chosen."""
+        round_ = bids.round
+        self._measure(round_)
+        self._part_from(bids)
+        for job in bids.carried:
+            won = job.bid.won
+            self._leave_round(job)
+            self._commit(Commit(job.bid.instance, won.proposal.id, None))
+            job.wake(Done(won))
+
+    def _part(self, bids: _Bids, waited: bool = False) -> None:
+        """They are not decided together: each goes on by itself, with what was heard.
+
+        ``waited``: for one more vote, as each of them would by itself.
+        """
+        round_ = bids.round
+        self._part_from(bids)
+        for job in bids.carried:
+            outcome = job.bid.turn()
+            if waited and isinstance(outcome, Pause):
+                self._go_on(job)
+            elif outcome is not None:
+                self._measure(round_)
+                self._advance(round_, job, outcome)
+
+    def _part_from(self, bids: _Bids) -> None:
+        bids.round.bids = None
+        if bids.pause_end is not None:
+            self._pauses.end(bids)
 
     def _advance(
         self, round_: _Round, job: Job[Any], outcome: Outcome[Any] | ProtocolError
@@ -406,3 +523,11 @@ class Rounds:
             # A wait for links that were down says nothing of round trips.
             took = min(trio.current_time() - round_.started, 4 * self._round_trip + 0.01)
             self._round_trip += _SMOOTHING * (took - self._round_trip)
+
+
+def _size_of(job: Job[Any]) -> int:
+    """About how many bytes its request takes in a frame."""
+    if job.request is not None:
+        return size_of(job.request)
+    assert isinstance(job, BidJob), "whoever waits for a round has something to ask"
+    return size_of_sight(job.bid.instance.key, job.bid.own)

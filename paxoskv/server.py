@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final, NoReturn
 
@@ -33,15 +33,18 @@ from .limits import (
     STALLED_FRAME_TIMEOUT,
 )
 from .lines import Place
-from .paxos.messages import END, Commit, Find, Reply, Request, Scan, Status, Turn
+from .paxos.messages import END, Commit, Find, Noted, Reply, Request, Scan, Status, Turn
+from .paxos.series import Accepts, Commits, Votes
 from .stream import Stream
 from .tasks import leaves
 from .wire import (
     FrameBuffer,
+    Requests,
     decode_requests,
     encode_farewell,
     encode_greeting,
     encode_replies,
+    encode_votes,
     run,
     size_of,
 )
@@ -49,6 +52,7 @@ from .wire import (
 logger: Final = logging.getLogger(__name__)
 
 _SEARCHES: Final = Scan, Status  # requests for which the store is searched whatever they ask
+_RESTS_ON_NOTHING: Final = Commit, Commits, Turn  # requests of which the answers do; see above
 
 
 async def listen(address: Address) -> list[trio.SocketListener]:
@@ -286,7 +290,7 @@ class Connection:
             first, requests = decode_requests(payload)
             if first is None:
                 for request in requests:
-                    self._host.reply(request, self)  # which nobody wants to know
+                    self._reply(request)  # which nobody wants to know
                 continue
             # Who asks for a turn asks for nothing else: then the answer may take a while.
             if len(requests) == 1 and isinstance(turn := requests[0], Turn):
@@ -295,8 +299,7 @@ class Connection:
                 if place is not None:
                     nursery.start_soon(self._give_turn, first, turn, place)
                     continue
-            # The answers to these rest on nothing here: see `Noted` and `Told`.
-            rests = rests or not all(isinstance(each, Commit | Turn) for each in requests)
+            rests = rests or not all(isinstance(each, _RESTS_ON_NOTHING) for each in requests)
             size = len(payload)
             payload = b""
             self._server.hold(self, size)
@@ -329,25 +332,47 @@ class Connection:
             yield payload
         self._server.hold(self, len(self._buffer) - before)
 
-    def _answer(self, first: int, requests: Sequence[Request]) -> Iterator[tuple[bytes, int]]:
+    def _answer(self, first: int, requests: Requests) -> Iterator[tuple[bytes, int]]:
         """Answer a frame of requests, in frames of replies that are cut where they took much.
 
         Returns:
             Frames, and how often the store was searched for each.
         """
-        replies: list[Reply] = []
+        pending: list[Reply] = []
         size = searches = 0
+
+        def cut() -> tuple[bytes, int]:
+            nonlocal first, pending, size, searches
+            part = run(first, encode_replies(pending)), searches
+            first += len(pending)
+            pending, size, searches = [], 0, 0
+            return part
+
         for request in requests:
-            reply = self._host.reply(request, self)
-            replies.append(reply)
-            size += size_of(reply)
-            searches += _searches(request)
-            if size >= MAX_BATCH_BYTES or searches >= MAX_SEARCHES:
-                yield run(first, encode_replies(replies)), searches
+            replies = self._reply(request)
+            if isinstance(replies, Votes):
+                if pending:
+                    yield cut()
+                yield run(first, encode_votes(len(replies))), 0
                 first += len(replies)
-                replies, size, searches = [], 0, 0
-        if replies:
-            yield run(first, encode_replies(replies)), searches
+                continue
+            for reply in replies:
+                pending.append(reply)
+                size += size_of(reply)
+                searches += _searches(request)
+                if size >= MAX_BATCH_BYTES or searches >= MAX_SEARCHES:
+                    yield cut()
+        if pending:
+            yield cut()
+
+    def _reply(self, request: Request | Accepts | Commits) -> Collection[Reply]:
+        """The replies to a request, which may be a series."""
+        if isinstance(request, Accepts):
+            return self._host.vote(request, self)
+        if isinstance(request, Commits):
+            self._host.learn(request, self)
+            return [Noted()] * len(request)
+        return (self._host.reply(request, self),)
 
     async def _send(self, replies: bytearray, rests: bool) -> None:
         """Send replies, and where they rest on what is saved only once it is on disk."""
@@ -416,7 +441,7 @@ class _Sender:
             self._lock.release()
 
 
-def _searches(request: Request) -> bool:
+def _searches(request: Request | Accepts | Commits) -> bool:
     """Whether it may have to look at many records, though it takes and gives few bytes."""
     return isinstance(request, _SEARCHES) or (isinstance(request, Find) and request.below < END)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -77,7 +77,7 @@ async def cluster_status(addresses: Iterable[str], timeout: float) -> ClusterSta
         async def ask(link: Link) -> None:
             began = trio.current_time()
 
-            def deliver(_start: int, replies: Sequence[Reply], *_: bool) -> None:
+            def deliver(_start: int, replies: Collection[Reply], *_: bool) -> None:
                 (state,) = replies
                 assert isinstance(state, State)
                 took = trio.current_time() - began

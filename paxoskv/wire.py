@@ -2,10 +2,11 @@
 
 A frame is a 4-byte big-endian length and that many bytes of CBOR. The first frame on a
 connection is the acceptor's greeting; after it, requests go one way and replies the
-other, in frames of the form ``[first, [message, …]]``: a run of messages whose request
+other, in frames of the form ``[first, [message, …]]``: messages whose request
 ids are ``first``, ``first + 1``, … A reply has the id of its request. One frame of
 requests may be answered by several frames of replies, in any order. Commits may go in a frame
-whose ``first`` is null; it is not answered.
+whose ``first`` is null; it is not answered. A series of requests (`paxoskv.paxos.series`) is one
+message with as many ids, and ``[first, count]`` answers Accepts that were all voted for.
 
 Messages are arrays that begin with a small integer, their kind; ``docs/protocol.md``
 lists them. Decoding takes every byte for hostile: what is not exactly one of these
@@ -15,7 +16,7 @@ arrays, with each number in its range, is a :class:`ProtocolError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, Final, TypeAlias, TypeVar, assert_never
 
 import cbor2
 
@@ -66,10 +67,14 @@ from .paxos.messages import (
     Vote,
     Voted,
 )
+from .paxos.series import Accepts, Commits
 from .strictcbor import ARRAY, NO_TAGS, UNSIGNED, decode_one, read_head
 
 PROTOCOL: Final = "paxoskv"
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
+
+Requests: TypeAlias = Sequence[Request | Accepts | Commits]
+"""Requests, among which there may be series."""
 
 _MessageT = TypeVar("_MessageT")
 
@@ -79,6 +84,7 @@ _HEADER_BYTES: Final = 4
 _FAREWELL: Final = b"\x81"  # how such a payload begins: an array of one item
 _RUN: Final = b"\x82"  # of two
 _UNANSWERED: Final = _RUN + b"\xf6"  # the first of which is null
+_ARRAY: Final = b"\x80"  # the lowest head of an array; below are those of integers and strings
 
 
 def frame(payload: bytes) -> bytes:
@@ -131,7 +137,7 @@ class FrameBuffer:
 # --- Encoding ----------------------------------------------------------------------
 
 
-def encode_requests(requests: Sequence[Request]) -> bytes:
+def encode_requests(requests: Requests) -> bytes:
     """The part of a frame that is the same for every acceptor; see :func:`run`."""
     return cbor2.dumps([_request_array(request) for request in requests])
 
@@ -139,6 +145,11 @@ def encode_requests(requests: Sequence[Request]) -> bytes:
 def encode_replies(replies: Sequence[Reply]) -> bytes:
     """The replies of a frame; see :func:`run`."""
     return cbor2.dumps([_reply_array(reply) for reply in replies])
+
+
+def encode_votes(count: int) -> bytes:
+    """In place of replies: so many Accepts of a series were voted for."""
+    return cbor2.dumps(count)
 
 
 def run(first: int | None, messages: bytes) -> bytes:
@@ -160,27 +171,32 @@ def encode_farewell(reason: str) -> bytes:
     return frame(cbor2.dumps([shown[:MAX_REASON_LENGTH]]))
 
 
+def count_of(requests: Requests) -> int:
+    """How many requests these are, each of a series counted."""
+    return sum([len(each) if isinstance(each, Accepts | Commits) else 1 for each in requests])
+
+
 def size_of(message: Request | Reply) -> int:
     """About how many bytes a message takes in a frame, and never less."""
     match message:  # the most frequent first
         case Voted():
             return _FIXED_BYTES
         case Found():
-            return _size("", message.sight)
+            return size_of_sight("", message.sight)
         case Accept():
-            return _size(message.instance.key, message.proposal)
+            return size_of_sight(message.instance.key, message.proposal)
         case Find():
-            return _size(message.key, None)
+            return size_of_sight(message.key, None)
         case Read((key, _)) | Prepare((key, _)) | Commit((key, _)) | Turn(key):
-            return _size(key, None)
+            return size_of_sight(key, None)
         case Scan(prefix, after):
-            return _size(prefix + after, None)
+            return size_of_sight(prefix + after, None)
         case Promise(sight) | Report(sight) | Refusal(_, sight):
-            return _size("", sight)
+            return size_of_sight("", sight)
         case Chosen(proposal) | Compacted(_, proposal) | Told(_, proposal):
-            return _size("", proposal)
+            return size_of_sight("", proposal)
         case Page(items):
-            return _FIXED_BYTES + sum(_size(key, sight) for key, _, sight in items)
+            return _FIXED_BYTES + sum(size_of_sight(key, sight) for key, _, sight in items)
         case _:
             return _FIXED_BYTES
 
@@ -188,14 +204,23 @@ def size_of(message: Request | Reply) -> int:
 _FIXED_BYTES: Final = 128  # heads, numbers and ids; an Accept has the most of them
 
 
-def _size(key: str, sight: Sight | None) -> int:
+def size_of_sight(key: str, sight: Sight | None) -> int:
+    """About how many bytes a message takes that has these."""
     proposal = sight.proposal if isinstance(sight, Vote) else sight
     value = b"" if proposal is None or proposal.value is None else proposal.value
     return _FIXED_BYTES + 4 * len(key) + len(value)  # UTF-8: at most four bytes a character
 
 
-def _request_array(request: Request) -> tuple[object, ...]:
+def _request_array(request: Request | Accepts | Commits) -> tuple[object, ...]:
     match request:  # the most frequent first
+        case Accepts():
+            afters = None
+            if any(request.afters):
+                afters = [each and (*each,) for each in request.afters]
+            columns = request.serials, request.keys, request.vers, request.values, afters
+            return (8, request.owner, *columns)
+        case Commits():
+            return (9, request.owner, request.serials, request.keys, request.vers)
         case Accept():  # taken apart in the cheapest way
             (key, ver), (n, proposer), ((owner, serial), value), append, after = request
             id_ = None if after is None else (*after,)  # cbor2 takes its time for named tuples
@@ -262,7 +287,7 @@ def _sight_array(sight: Sight | None) -> tuple[object, ...] | None:
 # --- Decoding ----------------------------------------------------------------------
 
 
-def decode_requests(payload: bytes) -> tuple[int | None, list[Request]]:
+def decode_requests(payload: bytes) -> tuple[int | None, list[Request | Accepts | Commits]]:
     """The first request id (None: nobody wants the answers), and the requests, of a payload.
 
     Raises:
@@ -271,17 +296,22 @@ def decode_requests(payload: bytes) -> tuple[int | None, list[Request]]:
     if payload[:2] == _UNANSWERED:
         _, encoded = _open_array(payload, 2)
         requests = _messages(encoded, _REQUESTS)
-        if not all(isinstance(request, Commit) for request in requests):
+        if not all(isinstance(request, Commit | Commits) for request in requests):
             raise ProtocolError("only commits need no answer")
         return None, requests
-    first, _, encoded = _open_run(payload)
-    return first, _messages(encoded, _REQUESTS)
+    first, at = _open_run(payload)
+    _, encoded = _open_array(payload, at)
+    requests = _messages(encoded, _REQUESTS)
+    count = _integer(count_of(requests), 1, MAX_BATCH_MESSAGES)
+    _integer(first, 0, MAX_REQUEST_ID - count)
+    return first, requests
 
 
-def open_replies(payload: bytes) -> tuple[int, int, bytes]:
+def open_replies(payload: bytes) -> tuple[int, int, bytes | None]:
     """What a frame's payload holds: the first request id, how many replies, and these, encoded.
 
-    They may be of no interest, or the same as others that were decoded already.
+    They may be of no interest, or the same as others that were decoded already. None in place of
+    them: these are the votes that so many Accepts of a series asked for.
 
     Raises:
         StoreError: it is the farewell of an acceptor that cannot serve now.
@@ -290,7 +320,16 @@ def open_replies(payload: bytes) -> tuple[int, int, bytes]:
     if payload[:1] == _FAREWELL:
         (reason,) = decode_one(payload, NO_TAGS, MAX_ENVELOPE_DEPTH)
         raise StoreError(_text(reason, MAX_REASON_LENGTH))
-    return _open_run(payload)
+    first, at = _open_run(payload)
+    encoded: bytes | None = None
+    if payload[at:] < _ARRAY:
+        count, end = read_head(payload, at, UNSIGNED)
+        if end != len(payload):
+            raise ProtocolError("bad CBOR: more bytes follow the item")
+        _integer(count, 1, MAX_BATCH_MESSAGES)
+    else:
+        count, encoded = _open_array(payload, at)
+    return _integer(first, 0, MAX_REQUEST_ID - count), count, encoded
 
 
 def decode_replies(encoded: bytes) -> list[Reply]:
@@ -326,13 +365,11 @@ def decode_greeting(payload: bytes) -> Identity:
     return identity
 
 
-def _open_run(payload: bytes) -> tuple[int, int, bytes]:
-    """Take a frame apart without decoding its messages."""
+def _open_run(payload: bytes) -> tuple[int, int]:
+    """The first request id of a frame, and where its messages begin."""
     if payload[:1] != _RUN:
         raise ProtocolError("a frame is [first, [message, …]]")
-    first, start = read_head(payload, 1, UNSIGNED)
-    count, encoded = _open_array(payload, start)
-    return _integer(first, 0, MAX_REQUEST_ID - count), count, encoded
+    return read_head(payload, 1, UNSIGNED)
 
 
 def _open_array(payload: bytes, start: int) -> tuple[int, bytes]:
@@ -386,11 +423,7 @@ def _accept(
 ) -> Accept:
     instance = _instance(key, ver)
     proposal = _proposal(owner, serial, value)
-    if after is not None:
-        if type(after) is not list or len(after) != 2 or ver == 0:
-            raise ProtocolError(f"expected the id of a proposal, not {_shown(after)}")
-        after = _proposal_id(*after)
-    return Accept(instance, _ballot(n, proposer), proposal, _bool(append), after)
+    return Accept(instance, _ballot(n, proposer), proposal, _bool(append), _after(ver, after))
 
 
 def _commit(_: int, key: Any, ver: Any, owner: Any, serial: Any) -> Commit:
@@ -411,6 +444,33 @@ def _status(_: int) -> Status:
 
 def _turn(_: int, key: Any) -> Turn:
     return Turn(_key(key))
+
+
+def _accepts(
+    _: int, owner: Any, serials: Any, keys: Any, vers: Any, values: Any, afters: Any
+) -> Accepts:
+    count = _columns(serials, keys, vers, values)
+    _id(owner)
+    _integers(serials, 1, MAX_BALLOT)
+    _keys(keys)
+    _integers(vers, 0, MAX_VERSION)
+    if set(map(type, values)) != _ALL_BYTES or max(map(len, values)) > MAX_ENCODED_VALUE_BYTES:
+        for value in values:
+            _value(value)
+    if afters is None:
+        return Accepts(owner, serials, keys, vers, values, (None,) * count)
+    if _columns(afters) != count:
+        raise ProtocolError("the columns of a series are of one length")
+    return Accepts(owner, serials, keys, vers, values, tuple(map(_after, vers, afters)))
+
+
+def _commits(_: int, owner: Any, serials: Any, keys: Any, vers: Any) -> Commits:
+    _columns(serials, keys, vers)
+    _id(owner)
+    _integers(serials, 1, MAX_BALLOT)
+    _keys(keys)
+    _integers(vers, 0, MAX_VERSION)
+    return Commits(owner, serials, keys, vers)
 
 
 def _report(_: int, voted: Any, top: Any) -> Report:
@@ -477,7 +537,7 @@ def _told(_: int, ver: Any, proposal: Any) -> Told:
 
 
 # By kind: how many fields a message has, its kind included, and what makes it.
-_REQUESTS: Final[Sequence[tuple[int, Callable[..., Request]]]] = (
+_REQUESTS: Final[Sequence[tuple[int, Callable[..., Request | Accepts | Commits]]]] = (
     (3, _read),
     (5, _prepare),
     (10, _accept),
@@ -486,6 +546,8 @@ _REQUESTS: Final[Sequence[tuple[int, Callable[..., Request]]]] = (
     (3, _scan),
     (1, _status),
     (2, _turn),
+    (7, _accepts),
+    (5, _commits),
 )
 _REPLIES: Final[Sequence[tuple[int, Callable[..., Reply]]]] = (
     (3, _report),
@@ -565,12 +627,57 @@ def _proposal_id(owner: Any, serial: Any) -> ProposalId:
     return ProposalId(_id(owner), _integer(serial, 1, MAX_BALLOT))
 
 
+def _after(ver: int, after: Any) -> ProposalId | None:
+    """The id of what is chosen for the version before."""
+    if after is None:
+        return None
+    if type(after) is not list or len(after) != 2 or ver == 0:
+        raise ProtocolError(f"expected the id of a proposal, not {_shown(after)}")
+    return _proposal_id(*after)
+
+
 def _proposal(owner: Any, serial: Any, value: Any) -> Proposal:
-    if value is not None and (type(value) is not bytes or len(value) > MAX_ENCODED_VALUE_BYTES):
-        raise ProtocolError(
-            f"expected a value of at most {MAX_ENCODED_VALUE_BYTES} bytes, not {_shown(value)}"
-        )
-    return Proposal(_proposal_id(owner, serial), value)
+    return Proposal(_proposal_id(owner, serial), _value(value))
+
+
+def _value(item: Any) -> bytes | None:
+    if item is None or (type(item) is bytes and len(item) <= MAX_ENCODED_VALUE_BYTES):
+        return item
+    raise ProtocolError(
+        f"expected a value of at most {MAX_ENCODED_VALUE_BYTES} bytes, not {_shown(item)}"
+    )
+
+
+# Columns: mostly one look at the whole is enough; else each item is looked at.
+
+
+def _columns(*columns: Any) -> int:
+    """How long columns are, which must be arrays of one length, and not empty."""
+    if any(type(each) is not list for each in columns) or not columns[0]:
+        raise ProtocolError("a series is an array of columns, and never empty")
+    if len(set(map(len, columns))) != 1:
+        raise ProtocolError("the columns of a series are of one length")
+    return len(columns[0])
+
+
+def _integers(column: list[Any], low: int, high: int) -> None:
+    if set(map(type, column)) != _ALL_INT or min(column) < low or max(column) > high:
+        for item in column:
+            _integer(item, low, high)
+
+
+def _keys(column: list[Any]) -> None:
+    if set(map(type, column)) == _ALL_STR:
+        lengths = set(map(len, column))
+        if 0 not in lengths and 4 * max(lengths) <= MAX_KEY_BYTES:
+            return
+    for item in column:
+        _key(item)
+
+
+_ALL_INT: Final[set[type]] = {int}
+_ALL_STR: Final[set[type]] = {str}
+_ALL_BYTES: Final[set[type]] = {bytes}
 
 
 def _vote(item: Any) -> Vote | None:

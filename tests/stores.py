@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from paxoskv.errors import StoreError
 from paxoskv.paxos.acceptor import Register, Summary
-from paxoskv.storage.memory import MemoryStore
+from paxoskv.storage.memory import Ledger, MemoryStore
 
 
 class GatedStore(MemoryStore):
@@ -26,8 +26,8 @@ class GatedStore(MemoryStore):
         self.saved = self.flushed = self.flushes = 0
         self._durable = copy.deepcopy((self._ledgers, self._keys))
 
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
-        super().save(key, summary, registers)
+    def save(self, ledger: Ledger, summary: Summary, registers: Mapping[int, Register]) -> None:
+        super().save(ledger, summary, registers)
         self.saved += 1
 
     def flush(self) -> None:

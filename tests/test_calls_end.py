@@ -51,7 +51,7 @@ async def test_a_call_that_must_end_begins_nothing_more() -> None:
             call.stop(trio.ClosedResourceError("one"))
             call.stop(trio.ClosedResourceError("two"))
             with pytest.raises(trio.ClosedResourceError, match="one"):
-                call.job(finder, None)
+                call.begin(Job(finder))
             with pytest.raises(trio.ClosedResourceError, match="one"), call.waiting("it"):
                 pytest.fail("it waits again")
 
@@ -136,9 +136,11 @@ async def unfinished() -> AsyncIterator[tuple[paxoskv.LocalCluster, paxoskv.KV]]
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         vote = Vote(Ballot(1, ME), Proposal(ProposalId(ME, 1), encode_value(5)))
         for store in cluster._stores[:2]:
-            store.save("foo", Summary(top=0), {0: Register(vote.ballot, vote)})
+            store.save(store.ledger("foo"), Summary(top=0), {0: Register(vote.ballot, vote)})
         vote = vote._replace(ballot=Ballot(2, ME))
-        cluster._stores[1].save("foo", Summary(top=0), {0: Register(vote.ballot, vote)})
+        cluster._stores[1].save(
+            cluster._stores[1].ledger("foo"), Summary(top=0), {0: Register(vote.ballot, vote)}
+        )
         yield cluster, kv
 
 
@@ -215,7 +217,9 @@ async def test_who_could_have_told_what_became_of_a_write_is_named(timeout: floa
         ballot = Ballot(1, b"o" * 16)
         vote = Vote(ballot, Proposal(ProposalId(b"o" * 16, 1), b"\x01"))
         # One votes for the put, one has a later version, and the third is asked in vain.
-        cluster._stores[1].save("foo", Summary(top=5), {5: Register(ballot, vote)})
+        cluster._stores[1].save(
+            cluster._stores[1].ledger("foo"), Summary(top=5), {5: Register(ballot, vote)}
+        )
         cluster._stores[2].__class__ = Unreadable
         with pytest.raises(paxoskv.Unavailable) as caught:
             await kv.put("foo", 2)

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import Entry, open_kv, open_local_cluster
-from paxoskv.commits import Commits
+from paxoskv.commits import PendingCommits
 from paxoskv.limits import COMMIT_DELAY, COMMIT_PATIENCE, MAX_PENDING_COMMITS
 from paxoskv.link import Batch, Link
 from paxoskv.paxos.acceptor import Acceptor
@@ -42,7 +42,7 @@ async def test_r8_a_commit_rides_on_the_accept_of_the_next_version_only(
 ) -> None:
     by_name, links = three_links()
     async with trio.open_nursery() as nursery:
-        commits = Commits(by_name, nursery)
+        commits = PendingCommits(by_name, nursery)
         commits.add(COMMIT, 1.0)
         for other in (
             Accept(FOO, Ballot(1, ME), P),
@@ -63,7 +63,7 @@ async def test_r8_what_nothing_takes_along_goes_to_all_in_the_end(
     by_name, links = three_links()
     links[1].ready = False
     async with trio.open_nursery() as nursery:
-        commits = Commits(by_name, nursery)
+        commits = PendingCommits(by_name, nursery)
         commits.add(COMMIT, 1.0)
         commits.add(COMMIT._replace(instance=Instance("bar", 0)), COMMIT_DELAY)
         await trio.sleep(3 * COMMIT_DELAY)
@@ -85,7 +85,7 @@ async def test_r12_what_becomes_due_while_others_are_told_is_not_told_in_driblet
 
     links[0].tell = tell_slowly  # type: ignore[method-assign]
     async with trio.open_nursery() as nursery:
-        commits = Commits(by_name, nursery)
+        commits = PendingCommits(by_name, nursery)
         for number in range(100):  # the last is due when the first has waited twice as long
             commits.add(
                 Commit(Instance(f"{number}", 0), P.id, None), COMMIT_DELAY * (1 + number / 100)
@@ -100,7 +100,7 @@ async def test_r8_one_acceptor_is_told_at_once_and_the_others_if_nobody_else_doe
     for others_write in (True, False):
         by_name, links = three_links()
         async with trio.open_nursery() as nursery:
-            commits = Commits(by_name, nursery)
+            commits = PendingCommits(by_name, nursery)
             commits.add(COMMIT, COMMIT_DELAY)
             commits.tell_now(FOO, by_name[b"\1"])
             commits.tell_now(Instance("bar", 0), by_name[b"\1"])
@@ -114,7 +114,7 @@ async def test_r8_one_acceptor_is_told_at_once_and_the_others_if_nobody_else_doe
 
 async def test_r12_commits_that_nobody_takes_are_forgotten() -> None:
     async with trio.open_nursery() as nursery:
-        commits = Commits({}, nursery)
+        commits = PendingCommits({}, nursery)
         for ver in range(MAX_PENDING_COMMITS + 5):
             commits.add(Commit(Instance("foo", ver), P.id, None), 1.0)
         assert len(commits) == MAX_PENDING_COMMITS

@@ -39,7 +39,7 @@ from paxoskv.paxos.messages import (
     Voted,
 )
 from paxoskv.server import listen, serve
-from paxoskv.storage.memory import MemoryStore
+from paxoskv.storage.memory import Ledger, MemoryStore
 from paxoskv.tasks import unwrapped
 
 from .frames import replies_in
@@ -284,8 +284,8 @@ class SlowStore(MemoryStore):
         self.saved = self.flushed = 0
         self.gate = threading.Semaphore(0)
 
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
-        super().save(key, summary, registers)
+    def save(self, ledger: Ledger, summary: Summary, registers: Mapping[int, Register]) -> None:
+        super().save(ledger, summary, registers)
         self.saved += 1
 
     def flush(self) -> None:

@@ -279,7 +279,9 @@ async def test_r6_versions_left_unfinished_at_many_ballots_are_read() -> None:
             for store, n in zip(cluster._stores, (1, 2, 3), strict=True):
                 who = bytes([n]) * 16
                 vote = Vote(Ballot(n, who), Proposal(ProposalId(who, ver + 1), encode_value(n)))
-                store.save("foo", Summary(top=ver), {ver: Register(vote.ballot, vote)})
+                store.save(
+                    store.ledger("foo"), Summary(top=ver), {ver: Register(vote.ballot, vote)}
+                )
         async with open_kv(cluster.addresses) as kv, open_kv(cluster.addresses) as other:
             for ver in range(50):
                 entry = await kv.get("foo", ver)
@@ -769,7 +771,11 @@ async def test_a_get_that_must_finish_a_version_stands_in_line_with_the_writers(
         who = bytes(16)  # the lowest: nobody is refused for it
         for ver in range(20):
             vote = Vote(Ballot(1, who), Proposal(ProposalId(who, ver + 1), encode_value("left")))
-            cluster._stores[0].save("foo", Summary(top=ver), {ver: Register(vote.ballot, vote)})
+            cluster._stores[0].save(
+                cluster._stores[0].ledger("foo"),
+                Summary(top=ver),
+                {ver: Register(vote.ballot, vote)},
+            )
             async with trio.open_nursery() as nursery:
                 for _ in range(5):
                     nursery.start_soon(kv.get, "foo", ver)

@@ -265,7 +265,7 @@ def leave_votes(cluster: LocalCluster, acceptors: str, ver: int, val: object) ->
     for letter in acceptors:
         vote = Vote(Ballot(1, who), proposal)
         store = cluster._stores["ABC".index(letter)]
-        store.save("foo", Summary(top=ver), {ver: Register(vote.ballot, vote)})
+        store.save(store.ledger("foo"), Summary(top=ver), {ver: Register(vote.ballot, vote)})
     return proposal
 
 
@@ -384,10 +384,10 @@ async def test_r6_no_key_hides_behind_a_longer_page() -> None:
             vote = Vote(Ballot(1, who * 16), proposal)
             for store in cluster._stores[number % 3 :] + cluster._stores[: number % 3]:
                 if store is not cluster._stores[(number + 2) % 3] or number % 7 == 0:
-                    store.save(key, Summary(top=0), {0: Register(vote.ballot, vote)})
+                    store.save(store.ledger(key), Summary(top=0), {0: Register(vote.ballot, vote)})
             if number % 10 == 0:
                 store = cluster._stores[number % 3]
-                store.save(key, Summary(0, 0, (0,)), {0: Register(chosen=proposal)})
+                store.save(store.ledger(key), Summary(0, 0, (0,)), {0: Register(chosen=proposal)})
             wanted.append((key, number))
         async with open_kv(cluster.addresses, timeout=20) as kv:
             cluster.stop(1)  # so that the same two pages are merged each time
@@ -402,7 +402,7 @@ async def test_a_scan_of_many_keys_takes_flat_memory() -> None:
             proposal = Proposal(ProposalId(b"p" * 16, number + 1), value)
             for store in cluster._stores:
                 register = Register(chosen=proposal)
-                store.save(f"key {number:06}", Summary(0, 0, (0,)), {0: register})
+                store.save(store.ledger(f"key {number:06}"), Summary(0, 0, (0,)), {0: register})
         async with open_kv(cluster.addresses) as kv:
             seen = 0
             peak = 0
@@ -467,7 +467,9 @@ async def test_open_keys_of_a_page_are_finished_together() -> None:
             proposal = Proposal(ProposalId(who, number + 1), encode_value(number))
             vote = Vote(Ballot(1, who), proposal)
             register = Register(vote.ballot, vote)
-            cluster._stores[0].save(f"{number:03}", Summary(top=0), {0: register})
+            cluster._stores[0].save(
+                cluster._stores[0].ledger(f"{number:03}"), Summary(top=0), {0: register}
+            )
         cluster.stop(1)
         async with open_kv(cluster.addresses) as kv:
             assert len([entry async for entry in kv.scan()]) == 200
@@ -481,7 +483,7 @@ async def test_an_undecodable_value_is_named_and_hides_no_other() -> None:
         await kv._client.rounds.commits.send()
         for store in cluster._stores:
             foreign = Proposal(ProposalId(b"f" * 16, 1), b"\xff")
-            store.save("b", Summary(1, 0, (0, 1)), {1: Register(chosen=foreign)})
+            store.save(store.ledger("b"), Summary(1, 0, (0, 1)), {1: Register(chosen=foreign)})
         seen: list[str] = []
         scan = kv.scan()
         while len(seen) < 3:
@@ -614,7 +616,7 @@ async def test_r7_a_look_up_counts_for_what_a_put_may_return() -> None:
         async def find_before_others_write(*args: Any, **named: Any) -> Latest | None:
             latest = await find(*args, **named)
             for store in cluster._stores[2:]:
-                store.save("foo", Summary(top=1), {1: Register(vote.ballot, vote)})
+                store.save(store.ledger("foo"), Summary(top=1), {1: Register(vote.ballot, vote)})
             return latest
 
         client._find = find_before_others_write  # type: ignore[method-assign]

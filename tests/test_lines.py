@@ -46,7 +46,7 @@ from paxoskv.paxos.messages import (
 )
 from paxoskv.remembered import Lately
 from paxoskv.server import Connection, Server
-from paxoskv.storage.memory import MemoryStore
+from paxoskv.storage.memory import Ledger, MemoryStore
 
 from .frames import replies_in
 
@@ -492,8 +492,8 @@ class FailsOnce(MemoryStore):
     saved = flushed = 0
     fails = False
 
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
-        super().save(key, summary, registers)
+    def save(self, ledger: Ledger, summary: Summary, registers: Mapping[int, Register]) -> None:
+        super().save(ledger, summary, registers)
         self.saved += 1
 
     def flush(self) -> None:

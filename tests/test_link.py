@@ -174,21 +174,21 @@ def test_what_acceptors_answer_alike_is_decoded_once(monkeypatch: pytest.MonkeyP
     nothing, newer = Found(NO_TOP, None, NO_TOP), Found(3, None, 3)
     same = wire.encode_replies([nothing, nothing])
     other = wire.encode_replies([nothing, Found(-1, None, 0)])
-    assert [*batch.replies(0, same)] == [*batch.replies(0, same)] == [nothing, nothing]
+    assert [*batch.replies(0, 2, same)] == [*batch.replies(0, 2, same)] == [nothing, nothing]
     assert decoded == [same]
-    assert [*batch.replies(0, other)] == [nothing, Found(-1, None, 0)]
-    assert [*batch.replies(0, same)] == [nothing, nothing]
+    assert [*batch.replies(0, 2, other)] == [nothing, Found(-1, None, 0)]
+    assert [*batch.replies(0, 2, same)] == [nothing, nothing]
     assert decoded == [same, other, same]
     # The same bytes answer one request, and not another.
     vote = Vote(FAST, Proposal(ProposalId(b"p" * 16, 1), b""))
     alone = wire.encode_replies([newer._replace(sight=vote)])
-    assert len(batch.replies(0, alone)) == 1
+    assert len(batch.replies(0, 1, alone)) == 1
     with pytest.raises(ProtocolError, match="does not answer"):
-        batch.replies(1, alone)
+        batch.replies(1, 1, alone)
     # What is large is not kept.
     monkeypatch.setattr(link, "MAX_BATCH_BYTES", len(same) - 1)
     for _ in range(2):
-        assert [*batch.replies(0, other)] == [nothing, Found(-1, None, 0)]
+        assert [*batch.replies(0, 2, other)] == [nothing, Found(-1, None, 0)]
     assert decoded[3:] == [alone, alone, other, other]
 
 

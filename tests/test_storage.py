@@ -57,7 +57,7 @@ def chosen(serial: int, value: bytes | None = b"value") -> Register:
 
 def put(store: AnyStore, number: int, value: bytes = b"value") -> None:
     """One record of a series, which `found` looks for."""
-    store.save(f"k{number}", Summary(0, 0, (0,)), {0: chosen(number, value)})
+    store.save(store.ledger(f"k{number}"), Summary(0, 0, (0,)), {0: chosen(number, value)})
 
 
 def found(store: AnyStore) -> list[int]:
@@ -138,7 +138,7 @@ def test_what_was_never_saved_is_blank(store: AnyStore) -> None:
 def test_a_register_comes_back_as_it_was_saved(store: AnyStore, register: Register) -> None:
     assert records.load_register(records.dump_register(register)) == register
     for ver in (0, 1, 255, 256, 2**53 - 1):
-        store.save("k", Summary(ver), {ver: register})
+        store.save(store.ledger("k"), Summary(ver), {ver: register})
         store.flush()
         assert store.ledger("k").register(ver) == register
         assert store.ledger("k").summary == Summary(ver)
@@ -152,7 +152,7 @@ def test_a_summary_comes_back_as_it_was_saved(chosen: tuple[int, ...]) -> None:
 
 
 def test_a_key_with_promises_only_is_no_key_yet(store: AnyStore) -> None:
-    store.save("k", UNHEARD, {4: Register(BALLOT)})
+    store.save(store.ledger("k"), UNHEARD, {4: Register(BALLOT)})
     assert list(store.keys("", "")) == []
     assert store.statistics()[0] == 0
     assert store.ledger("k").register(4) == Register(BALLOT)
@@ -162,7 +162,7 @@ def test_a_key_with_promises_only_is_no_key_yet(store: AnyStore) -> None:
 def test_keys_come_in_the_order_of_their_code_points(store: AnyStore) -> None:
     keys = ["a", "a\0", "aa", "b", "é", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff"]
     for number, key in enumerate(reversed(keys)):
-        store.save(key, Summary(number), {number: chosen(number)})
+        store.save(store.ledger(key), Summary(number), {number: chosen(number)})
     assert [key for key, _ in store.keys("", "")] == keys == sorted(keys)
     assert list(store.keys("a", "a")) == [("a\0", Summary(8)), ("aa", Summary(7))]
     assert [key for key, _ in store.keys("a", "")] == ["a", "a\0", "aa"]
@@ -173,9 +173,11 @@ def test_keys_come_in_the_order_of_their_code_points(store: AnyStore) -> None:
 
 def test_below_is_the_highest_version_with_a_sight_of_that_key(store: AnyStore) -> None:
     vote = Register(BALLOT, Vote(BALLOT, proposal(5)))
-    store.save("k", Summary(9), {2: chosen(2), 5: vote, 7: Register(BALLOT), 9: chosen(9)})
+    store.save(
+        store.ledger("k"), Summary(9), {2: chosen(2), 5: vote, 7: Register(BALLOT), 9: chosen(9)}
+    )
     for other in ("", "j", "k\0", "l", "\0k"):  # neighbours, in one way or another
-        store.save(other, Summary(3), {3: chosen(0)})
+        store.save(store.ledger(other), Summary(3), {3: chosen(0)})
     assert store.ledger("k").below(END) == (9, chosen(9))
     assert store.ledger("k").below(9) == store.ledger("k").below(6) == (5, vote)
     assert store.ledger("k").below(5) == store.ledger("k").below(3) == (2, chosen(2))
@@ -183,9 +185,9 @@ def test_below_is_the_highest_version_with_a_sight_of_that_key(store: AnyStore) 
 
 
 def test_r9_below_the_floor_everything_is_dropped_and_nothing_else(store: AnyStore) -> None:
-    store.save("k", Summary(9, 0, (9,)), {ver: chosen(ver) for ver in (0, 3, 4, 9)})
-    store.save("j", Summary(9, 0, (9,)), {ver: chosen(ver) for ver in (0, 3, 4, 9)})
-    store.save("k", Summary(9, 4, (4, 9)), {1: chosen(1)})
+    store.save(store.ledger("k"), Summary(9, 0, (9,)), {ver: chosen(ver) for ver in (0, 3, 4, 9)})
+    store.save(store.ledger("j"), Summary(9, 0, (9,)), {ver: chosen(ver) for ver in (0, 3, 4, 9)})
+    store.save(store.ledger("k"), Summary(9, 4, (4, 9)), {1: chosen(1)})
     assert [store.ledger("k").register(ver) for ver in (0, 1, 3)] == [BLANK] * 3
     assert [store.ledger("k").register(ver) for ver in (4, 9)] == [chosen(4), chosen(9)]
     assert store.ledger("k").below(4) is None
@@ -285,7 +287,7 @@ def test_r1_only_a_flush_makes_clean(on_disk: DiskStore) -> None:
     assert dirty(on_disk)
     on_disk.flush()
     assert not dirty(on_disk)
-    on_disk.save("k0", on_disk.ledger("k0").summary, {})
+    on_disk.save(on_disk.ledger("k0"), on_disk.ledger("k0").summary, {})
     assert not dirty(on_disk), "nothing was written"
 
 
@@ -365,7 +367,7 @@ def test_r1_after_a_failure_nothing_is_answered_until_it_reloads(
         lambda: on_disk.ledger("k0").summary,
         lambda: on_disk.ledger("k0").register(0),
         lambda: list(on_disk.keys("", "")),
-        lambda: on_disk.save("k0", UNHEARD, {}),
+        lambda: on_disk.save(on_disk.ledger("k0"), UNHEARD, {}),
         on_disk.flush,
         on_disk.statistics,
         lambda: on_disk.empty,
@@ -445,7 +447,7 @@ def test_r10_a_store_in_use_is_refused(path: Path, on_disk: DiskStore) -> None:
 def test_r10_it_tells_whether_there_are_promises(path: Path) -> None:
     store = DiskStore(path, IDENTITY)
     assert store.empty
-    store.save("k", UNHEARD, {0: Register(BALLOT)})
+    store.save(store.ledger("k"), UNHEARD, {0: Register(BALLOT)})
     assert not store.empty
     store.close()
     store = DiskStore(path, IDENTITY)
@@ -768,10 +770,10 @@ def test_r9_nothing_is_dropped_without_its_floor(on_disk: DiskStore) -> None:
 def test_r9_what_was_dropped_is_gone_before_it_is_written(path: Path) -> None:
     with closing(DiskStore(path, IDENTITY)) as store:
         for ver in range(6):
-            store.save("k", Summary(ver), {ver: chosen(ver)})
+            store.save(store.ledger("k"), Summary(ver), {ver: chosen(ver)})
         store.flush()
     with closing(DiskStore(path, IDENTITY)) as store:
-        store.save("k", Summary(5, 5, (5,)), {})
+        store.save(store.ledger("k"), Summary(5, 5, (5,)), {})
         assert store.ledger("k").register(2) == BLANK
         store.flush()
         assert store.ledger("k").register(2) == BLANK
@@ -779,9 +781,9 @@ def test_r9_what_was_dropped_is_gone_before_it_is_written(path: Path) -> None:
 
 def test_r2_a_promise_above_all_versions_is_found_again(path: Path) -> None:
     with closing(DiskStore(path, IDENTITY)) as store:
-        store.save("k", Summary(3), {3: chosen(3)})
-        store.save("k", Summary(3), {7: Register(BALLOT)})
-        store.save("new", UNHEARD, {9: Register(BALLOT)})
+        store.save(store.ledger("k"), Summary(3), {3: chosen(3)})
+        store.save(store.ledger("k"), Summary(3), {7: Register(BALLOT)})
+        store.save(store.ledger("new"), UNHEARD, {9: Register(BALLOT)})
         store.flush()
     with closing(DiskStore(path, IDENTITY)) as store:
         assert store.ledger("k").register(7) == Register(BALLOT)
@@ -793,7 +795,7 @@ def test_r2_a_promise_above_all_versions_is_found_again(path: Path) -> None:
 def test_r12_a_summary_that_grows_counts(on_disk: DiskStore) -> None:
     empty = on_disk._recent._size
     for ver in range(1000):
-        on_disk.save("k", Summary(ver, 0, tuple(range(ver))), {})
+        on_disk.save(on_disk.ledger("k"), Summary(ver, 0, tuple(range(ver))), {})
     assert on_disk.ledger("k").size > 1000 * 32
     assert on_disk._recent._size - empty > 1000 * 32, "and makes others go the sooner"
 
@@ -804,13 +806,13 @@ def test_of_many_versions_of_a_key_few_are_in_memory_once_they_are_written(
     kept = on_disk.ledger("k")
     empty = kept.size
     for ver in range(20):
-        on_disk.save("k", Summary(ver), {ver: chosen(ver)})
+        on_disk.save(on_disk.ledger("k"), Summary(ver), {ver: chosen(ver)})
     assert [on_disk.ledger("k").register(ver) for ver in range(20)] == [
         chosen(ver) for ver in range(20)
     ], "what is not written is nowhere else"
     on_disk.flush()
     for ver in range(20, 40):
-        on_disk.save("k", Summary(ver), {ver: chosen(ver)})
+        on_disk.save(on_disk.ledger("k"), Summary(ver), {ver: chosen(ver)})
         on_disk.flush()
         assert len(kept.registers) <= 4
     for ver in range(40):
@@ -848,10 +850,10 @@ def test_versions_are_dropped_whether_they_are_written_or_not(on_disk: DiskStore
     for gap in (1, 1000):  # a few are named, many are looked for
         key = f"gap {gap}"
         for ver in range(0, 4 * gap, gap):
-            on_disk.save(key, Summary(ver, 0, (ver,)), {ver: chosen(ver)})
+            on_disk.save(on_disk.ledger(key), Summary(ver, 0, (ver,)), {ver: chosen(ver)})
             if ver == gap:
                 on_disk.flush()
-        on_disk.save(key, Summary(3 * gap, 3 * gap, (3 * gap,)), {})
+        on_disk.save(on_disk.ledger(key), Summary(3 * gap, 3 * gap, (3 * gap,)), {})
         on_disk.flush()
         for ver in range(0, 3 * gap, gap):
             assert on_disk.ledger(key).register(ver) == BLANK

@@ -331,8 +331,8 @@ def test_random_shapes_are_refused_or_are_messages(item: tuple[int, list[object]
 
 
 def test_a_greeting_of_another_version_says_so() -> None:
-    with pytest.raises(ProtocolError, match=r"speaks version 2 .* this is version 1"):
-        decode_greeting(cbor2.dumps(["paxoskv", 2, "whatever it looks like then"]))
+    with pytest.raises(ProtocolError, match=r"speaks version 1 .* this is version 2"):
+        decode_greeting(cbor2.dumps(["paxoskv", 1, "whatever it looked like then"]))
 
 
 def test_a_greeting_must_be_of_a_cluster() -> None:

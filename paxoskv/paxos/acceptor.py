@@ -8,8 +8,8 @@ it to a store, and keeps what belongs to a key as a whole: its top, and its floo
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple, Protocol, assert_never
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, assert_never
 
 from ..errors import ProtocolError
 from ..limits import DEFAULT_KEEP, MAX_MISSED_KEYS, MAX_PAGE_BYTES, MAX_PAGE_KEYS
@@ -23,7 +23,6 @@ from .messages import (
     Compacted,
     Find,
     Found,
-    Instance,
     Noted,
     Page,
     Prepare,
@@ -44,6 +43,7 @@ from .messages import (
     Vote,
     Voted,
 )
+from .series import Accepts, Commits, Votes
 
 
 class Register(NamedTuple):
@@ -95,9 +95,12 @@ class Ledger(Protocol):
     """What an acceptor remembers of one key, good until it is read from disk again.
 
     Attributes:
+        key: the key.
         summary: of the key as a whole, :data:`UNHEARD` if there is none yet.
     """
 
+    @property
+    def key(self) -> str: ...  # noqa: D102 - as above
     @property
     def summary(self) -> Summary: ...  # noqa: D102 - as above
 
@@ -110,14 +113,17 @@ class Ledger(Protocol):
         ...
 
 
-class Store(Protocol):
+LedgerT = TypeVar("LedgerT", bound=Ledger)
+
+
+class Store(Protocol[LedgerT]):
     """Where an acceptor keeps its registers. ``paxoskv.storage`` has them.
 
     What is saved can be read at once, and is durable after the next flush. A summary that is
     :data:`UNHEARD` is not kept: such a key has promises only.
     """
 
-    def ledger(self, key: str) -> Ledger:
+    def ledger(self, key: str) -> LedgerT:
         """What is remembered of a key, and what is saved later on of it."""
         ...
 
@@ -125,8 +131,14 @@ class Store(Protocol):
         """The keys with a summary that begin with ``prefix`` and are above ``after``, in order."""
         ...
 
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
-        """Replace a summary and registers, and drop what is below the floor: all or nothing."""
+    def save(self, ledger: LedgerT, summary: Summary, registers: Mapping[int, Register]) -> None:
+        """Replace a summary and registers, and drop what is below the floor: all or nothing.
+
+        Args:
+            ledger: of the key, as it was given last.
+            summary: the new one.
+            registers: the new ones, by version.
+        """
         ...
 
     def statistics(self) -> tuple[int, int]:
@@ -215,7 +227,7 @@ class Acceptor:
 
     __slots__ = ("_keep", "_release", "_store", "missed", "missed_unnamed")
 
-    def __init__(self, store: Store, keep: int = DEFAULT_KEEP, release: str = "") -> None:
+    def __init__(self, store: Store[Any], keep: int = DEFAULT_KEEP, release: str = "") -> None:
         assert keep >= 1, "the latest version is always kept"
         self._store = store
         self._keep = keep
@@ -232,8 +244,9 @@ class Acceptor:
         match request:
             case Accept() | Read() | Prepare():
                 return self._answer(request)
-            case Commit():
-                return self._commit(request)
+            case Commit((key, ver), id_, proposal):
+                self._commit(key, ver, id_, proposal)
+                return Noted()
             case Find(key, below):
                 return self._find(key, below)
             case Scan(prefix, last):
@@ -245,6 +258,36 @@ class Acceptor:
             case _:
                 assert_never(request)
 
+    def vote(self, accepts: Accepts) -> Collection[Reply]:
+        """Answer Accepts, one after the other; in short, where it votes for all of them."""
+        owner = accepts.owner
+        columns = zip(
+            accepts.keys, accepts.vers, accepts.serials, accepts.values, accepts.afters, strict=True
+        )
+        replies: list[Reply] | None = None  # in full, once one of them is of another kind
+        store = self._store
+        for index, (key, ver, serial, value, after) in enumerate(columns):
+            ledger = store.ledger(key)
+            top, floor, chosen = ledger.summary
+            if ver > top and after is None and ledger.register(ver) is BLANK:
+                # What `answer` says to the first Accept of a version that is the highest one.
+                vote = Vote(FAST, Proposal(ProposalId(owner, serial), value), append=True)
+                store.save(ledger, Summary(ver, floor, chosen), {ver: Register(FAST, vote)})
+                reply: Reply = Voted(ver)
+            else:
+                reply = self._answer(accepts[index])
+                if replies is None and reply != Voted(ver):
+                    replies = [*Votes(accepts.vers[:index])]
+            if replies is not None:
+                replies.append(reply)
+        return Votes(accepts.vers) if replies is None else replies
+
+    def learn(self, commits: Commits) -> None:
+        """Take Commits, one after the other."""
+        owner = commits.owner
+        for key, ver, serial in zip(commits.keys, commits.vers, commits.serials, strict=True):
+            self._commit(key, ver, ProposalId(owner, serial), None)
+
     def _answer(self, request: Read | Prepare | Accept) -> Reply:
         """Answer what is asked about an instance (rules R2, R3 and R9)."""
         key, ver = request.instance
@@ -252,7 +295,7 @@ class Acceptor:
         summary = ledger.summary
         changed: dict[int, Register] = {}
         if isinstance(request, Accept) and request.after is not None:
-            summary = self._learn(ledger, Instance(key, ver - 1), request.after, None, changed)
+            summary = self._learn(ledger, ver - 1, request.after, None, changed)
         reply: Reply
         if ver < summary.floor:
             reply = _compacted(ledger)
@@ -266,21 +309,20 @@ class Acceptor:
                     summary = Summary(ver, summary.floor, summary.chosen)
                 changed[ver] = after
         if changed or summary is not ledger.summary:
-            self._store.save(key, summary, changed)
+            self._store.save(ledger, summary, changed)
         return reply
 
-    def _commit(self, commit: Commit) -> Noted:
-        ledger = self._store.ledger(commit.instance.key)
+    def _commit(self, key: str, ver: int, id_: ProposalId, proposal: Proposal | None) -> None:
+        ledger = self._store.ledger(key)
         changed: dict[int, Register] = {}
-        summary = self._learn(ledger, *commit, changed)
+        summary = self._learn(ledger, ver, id_, proposal, changed)
         if summary is not ledger.summary:
-            self._store.save(commit.instance.key, summary, changed)
-        return Noted()
+            self._store.save(ledger, summary, changed)
 
     def _learn(
         self,
         ledger: Ledger,
-        instance: Instance,
+        ver: int,
         id_: ProposalId,
         proposal: Proposal | None,
         changed: dict[int, Register],
@@ -289,7 +331,7 @@ class Acceptor:
 
         Args:
             ledger: of the key.
-            instance: of which it is told.
+            ver: the version of which it is told.
             id_: of the proposal that is chosen there.
             proposal: the proposal, if it came along.
             changed: takes the registers that are to be saved with the summary.
@@ -297,7 +339,6 @@ class Acceptor:
         Returns:
             The new summary.
         """
-        key, ver = instance
         summary = ledger.summary
         if ver < summary.floor:
             return summary
@@ -307,11 +348,11 @@ class Acceptor:
         if at and chosen[at - 1] == ver:
             known = known or (voted and voted.proposal)
             if known is None or known.id != id_:
-                raise ProtocolError(f"another proposal is chosen for {key!r} version {ver}")
+                raise ProtocolError(f"another proposal is chosen for {ledger.key!r} version {ver}")
             return summary
         its_own = voted is not None and voted.proposal.id == id_
         if not its_own and proposal is None:
-            self._miss(key)
+            self._miss(ledger.key)
             return summary
         chosen = chosen[:at] + (ver,) + chosen[at:]  # noqa: RUF005 - half the time of (*a, …)
         kept = chosen[-self._keep :]

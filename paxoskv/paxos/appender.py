@@ -30,6 +30,9 @@ class Appender:
         tops: what the acceptors told during this call.
         promised: a ballot that is promised already, to begin phase 2 with; see
             :class:`~.proposer.Proposer`.
+
+    Attributes:
+        ballots: the same.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Appender:
         self._own = own
         self._tops = tops
         self._quorums = quorums
-        self._ballots = ballots
+        self.ballots = ballots
         self._proposer = Proposer(instance, own, quorums, ballots, tops, promised=promised)
         self._finder: Finder | None = None  # once it looks for later versions
 
@@ -97,7 +100,7 @@ class Appender:
     def _look_up(self) -> Request:
         """Look for later versions."""
         key = self._proposer.instance.key
-        self._finder = Finder(key, self._quorums, self._ballots, tops=self._tops)
+        self._finder = Finder(key, self._quorums, self.ballots, tops=self._tops)
         return self._finder.ask()
 
     def receive(

@@ -47,22 +47,40 @@ Decision: TypeAlias = Proposal | Compacted | None
 """What became of an instance: this is chosen; it was dropped; nothing was chosen yet."""
 
 
-class Ballots:
-    """Makes the ballots and proposal ids of one client at one instance, as nobody else does (R5).
+class Proposals:
+    """Makes proposals, each with an id that no other has (R5).
 
-    Its proposer id is unique. Operations that follow each other at the instance may share it, for
-    no ballot and no serial comes twice; and a preparer may be given a ballot while another
-    operation proposes at the version before. A high ballot that one instance was pushed to is of
-    no consequence to others.
+    Args:
+        proposer: the unique id of whoever makes them.
     """
 
-    __slots__ = ("_n", "_proposer", "_serial")
+    __slots__ = ("_proposer", "_serial")
 
     def __init__(self, proposer: bytes) -> None:
         assert proposer, "only ballot 0 belongs to nobody"
         self._proposer = proposer
-        self._n = 0
         self._serial = 0
+
+    def proposal(self, value: bytes | None) -> Proposal:
+        """A new proposal of this value (None: deleted)."""
+        self._serial += 1
+        return Proposal(ProposalId(self._proposer, self._serial), value)
+
+
+class Ballots(Proposals):
+    """Makes the ballots of one client at one instance, as nobody else does (R5).
+
+    Its proposer id is unique. Operations that follow each other at the instance may share it, for
+    no ballot comes twice; and a preparer may be given a ballot while another operation proposes at
+    the version before. A high ballot that one instance was pushed to is of no consequence to
+    others.
+    """
+
+    __slots__ = ("_n",)
+
+    def __init__(self, proposer: bytes) -> None:
+        super().__init__(proposer)
+        self._n = 0
 
     def above(self, seen: Ballot) -> Ballot:
         """A new ballot, higher than the one seen and than all given before.
@@ -75,11 +93,6 @@ class Ballots:
             raise ProtocolError(f"the acceptors report ballot {n - 1}, and none is left above it")
         self._n = n
         return Ballot(n, self._proposer)
-
-    def proposal(self, value: bytes | None) -> Proposal:
-        """A new proposal of this value (None: deleted)."""
-        self._serial += 1
-        return Proposal(ProposalId(self._proposer, self._serial), value)
 
 
 class Tops:

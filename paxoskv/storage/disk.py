@@ -327,9 +327,9 @@ class DiskStore:
 
     # --- Writing ----------------------------------------------------------------------
 
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+    def save(self, ledger: Ledger, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Replace a summary and registers, and drop what is below the floor: all or nothing."""
-        ledger = self.ledger(key)
+        self._check()
         before, reach = ledger.summary, ledger.reach
         new: list[tuple[int, Register]] = []
         records: list[tuple[bytes, bytes]] = []
@@ -356,7 +356,7 @@ class DiskStore:
                 grown += _remember(ledger, ver, register)
             self._count += changed and before == UNHEARD
             ledger.summary, ledger.reach = summary, reach
-            changes.ledgers[key] = ledger
+            changes.ledgers[ledger.key] = ledger
             self.saved += bool(registers or dropped or changed)
         self._grew(ledger, grown)
         if changes.size > MAX_UNWRITTEN_BYTES:

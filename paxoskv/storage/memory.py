@@ -13,13 +13,15 @@ class Ledger:
     """What is remembered of one key.
 
     Attributes:
+        key: the key.
         summary: of the key as a whole.
         registers: by version.
     """
 
-    __slots__ = ("registers", "summary")
+    __slots__ = ("key", "registers", "summary")
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        self.key = key
         self.summary = UNHEARD
         self.registers: dict[int, Register] = {}
 
@@ -51,7 +53,7 @@ class MemoryStore:
 
     def ledger(self, key: str) -> Ledger:
         """What is remembered of a key."""
-        return self._ledgers.get(key) or Ledger()
+        return self._ledgers.get(key) or Ledger(key)
 
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
         """The keys with a summary that begin with ``prefix`` and are above ``after``, in order."""
@@ -61,11 +63,10 @@ class MemoryStore:
             if key > after:
                 yield key, self._keys[key].summary
 
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+    def save(self, ledger: Ledger, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Replace a summary and registers, and drop what is below the floor: all or nothing."""
-        ledger = self._ledgers.get(key)
-        if ledger is None:
-            ledger = self._ledgers[key] = Ledger()
+        known = self._ledgers.setdefault(ledger.key, ledger)
+        assert known is ledger, "it was given last"
         if summary.floor > ledger.summary.floor:
             kept = ledger.registers.items()
             ledger.registers = {ver: each for ver, each in kept if ver >= summary.floor}
@@ -74,7 +75,7 @@ class MemoryStore:
                 ledger.registers[ver] = register
         ledger.summary = summary
         if summary != UNHEARD:
-            self._keys[key] = ledger
+            self._keys[ledger.key] = ledger
 
     def flush(self) -> None:
         """There is nothing to do."""

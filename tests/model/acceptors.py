@@ -91,7 +91,7 @@ class _Store(Ledger):
     """A store of one key, and its ledger, that starts from a state and remembers how it ended."""
 
     def __init__(self, summary: Summary, registers: Mapping[int, Register]) -> None:
-        super().__init__()
+        super().__init__(KEY)
         self.summary = summary
         self.registers = dict(registers)
 
@@ -102,8 +102,8 @@ class _Store(Ledger):
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
         raise AssertionError("nobody scans here")
 
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
-        assert key == KEY
+    def save(self, ledger: Ledger, summary: Summary, registers: Mapping[int, Register]) -> None:
+        assert ledger is self
         self.summary = summary
         kept = {**self.registers, **registers}
         self.registers = {ver: each for ver, each in kept.items() if ver >= summary.floor}

@@ -10,7 +10,7 @@ import trio
 
 from paxoskv.errors import StoreError
 from paxoskv.paxos.acceptor import Register, Summary
-from paxoskv.storage.memory import MemoryStore
+from paxoskv.storage.memory import Ledger, MemoryStore
 
 from .clock import Clock
 
@@ -54,7 +54,8 @@ class Disk:
     def keep(self, saves: list[Save]) -> None:
         """Make saves durable."""
         for save in saves:
-            self._durable.save(*save)
+            key, summary, registers = save
+            self._durable.save(self._durable.ledger(key), summary, registers)
             self._on_durable(save)
 
     def durable(self) -> MemoryStore:
@@ -80,13 +81,13 @@ class Store(MemoryStore):
         self._flusher: trio.lowlevel.Task | None = None  # waits for the disk
         self._read()
 
-    def save(self, key: str, summary: Summary, registers: Mapping[int, Register]) -> None:
+    def save(self, ledger: Ledger, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Save, so that it can be read at once, and is durable after the next flush."""
         self._check()
         if self._disk.full and self._disk.rng.random() < 0.75:
             raise self._fail()
-        super().save(key, summary, registers)
-        self._unflushed.append(Save(key, summary, dict(registers)))
+        super().save(ledger, summary, registers)
+        self._unflushed.append(Save(ledger.key, summary, dict(registers)))
         self.saved += 1
 
     def flush(self) -> None:
@@ -136,7 +137,7 @@ class Store(MemoryStore):
         self._ledgers.clear()
         self._keys.clear()
         for key, ledger in self._disk.durable()._ledgers.items():
-            super().save(key, ledger.summary, ledger.registers)
+            super().save(self.ledger(key), ledger.summary, ledger.registers)
 
     def _tear(self) -> None:
         rng, count = self._disk.rng, len(self._unflushed)
