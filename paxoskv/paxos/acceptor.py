@@ -108,6 +108,10 @@ class Ledger(Protocol):
         """The register of a version, :data:`BLANK` if there is none yet."""
         ...
 
+    def has_vote_for(self, ver: int, id_: ProposalId) -> bool:
+        """Whether the register of a version has a vote for the proposal with this id."""
+        ...
+
     def below(self, ver: int) -> tuple[int, Register] | None:
         """The highest version below ``ver`` whose register has a sight, and the register."""
         ...
@@ -138,6 +142,21 @@ class Store(Protocol[LedgerT]):
             ledger: of the key, as it was given last.
             summary: the new one.
             registers: the new ones, by version.
+        """
+        ...
+
+    def cast(self, ledger: LedgerT, ver: int, id_: ProposalId, value: bytes | None) -> None:
+        """Save the first vote of a version above the top, for an append at ballot 0.
+
+        Its register is blank until then, and it is the top then. This is most of what there is
+        to save.
+        """
+        ...
+
+    def summarize(self, ledger: LedgerT, summary: Summary) -> None:
+        """Replace a summary with one in which one version more is chosen.
+
+        All else is as it was. This is most of the rest of what there is to save.
         """
         ...
 
@@ -268,25 +287,35 @@ class Acceptor:
         store = self._store
         for index, (key, ver, serial, value, after) in enumerate(columns):
             ledger = store.ledger(key)
-            top, floor, chosen = ledger.summary
-            if ver > top and after is None and ledger.register(ver) is BLANK:
-                # What `answer` says to the first Accept of a version that is the highest one.
-                vote = Vote(FAST, Proposal(ProposalId(owner, serial), value), append=True)
-                store.save(ledger, Summary(ver, floor, chosen), {ver: Register(FAST, vote)})
+            if after is None and ver > ledger.summary.top and ledger.register(ver) is BLANK:
+                # As `answer` does with a blank register, above the top.
+                store.cast(ledger, ver, ProposalId(owner, serial), value)
+                if replies is None:
+                    continue
                 reply: Reply = Voted(ver)
             else:
                 reply = self._answer(accepts[index])
-                if replies is None and reply != Voted(ver):
+                if replies is None:
+                    if reply == Voted(ver):
+                        continue
                     replies = [*Votes(accepts.vers[:index])]
-            if replies is not None:
-                replies.append(reply)
+            replies.append(reply)
         return Votes(accepts.vers) if replies is None else replies
 
     def learn(self, commits: Commits) -> None:
         """Take Commits, one after the other."""
         owner = commits.owner
+        store = self._store
         for key, ver, serial in zip(commits.keys, commits.vers, commits.serials, strict=True):
-            self._commit(key, ver, ProposalId(owner, serial), None)
+            ledger = store.ledger(key)
+            top, floor, chosen = ledger.summary
+            id_ = ProposalId(owner, serial)
+            is_next = (not chosen or chosen[-1] < ver) and len(chosen) < self._keep
+            if is_next and ledger.has_vote_for(ver, id_):
+                # As `_learn` does, where there is nothing to be dropped.
+                store.summarize(ledger, Summary(top, floor, (*chosen, ver)))
+            else:
+                self._commit(key, ver, id_, None)
 
     def _answer(self, request: Read | Prepare | Accept) -> Reply:
         """Answer what is asked about an instance (rules R2, R3 and R9)."""
@@ -316,8 +345,11 @@ class Acceptor:
         ledger = self._store.ledger(key)
         changed: dict[int, Register] = {}
         summary = self._learn(ledger, ver, id_, proposal, changed)
-        if summary is not ledger.summary:
+        before = ledger.summary
+        if changed or summary.floor > before.floor:
             self._store.save(ledger, summary, changed)
+        elif summary is not before:
+            self._store.summarize(ledger, summary)
 
     def _learn(
         self,
@@ -342,15 +374,15 @@ class Acceptor:
         summary = ledger.summary
         if ver < summary.floor:
             return summary
-        _, voted, known = ledger.register(ver)
         chosen = summary.chosen
         at = bisect(chosen, ver)
         if at and chosen[at - 1] == ver:
+            _, voted, known = ledger.register(ver)
             known = known or (voted and voted.proposal)
             if known is None or known.id != id_:
                 raise ProtocolError(f"another proposal is chosen for {ledger.key!r} version {ver}")
             return summary
-        its_own = voted is not None and voted.proposal.id == id_
+        its_own = ledger.has_vote_for(ver, id_)
         if not its_own and proposal is None:
             self._miss(ledger.key)
             return summary

@@ -40,17 +40,20 @@ from ..limits import (
     WRITE_BUFFER_BYTES,
 )
 from ..paxos.acceptor import BLANK, UNHEARD, Register, Summary
-from ..paxos.messages import NO_TOP
+from ..paxos.messages import NO_TOP, ProposalId
 from .logs import check_logs
 from .recent import Recent
 from .records import (
     REGISTER,
+    dump_first_vote,
     dump_register,
     dump_summary,
+    is_vote_for,
     load_register,
     load_summary,
     register_name,
     registers_prefix,
+    size_of_value,
     summary_name,
     version_of,
 )
@@ -74,7 +77,7 @@ class Ledger:
     Attributes:
         key: the key.
         summary: as it was saved last.
-        registers: by version; those that are in memory.
+        registers: by version; those that are in memory, as bytes until somebody looks at them.
         reach: the highest version that has a register, or ``NO_TOP``.
         name: of its summary in RocksDB.
         prefix: of the names of its registers there.
@@ -90,14 +93,27 @@ class Ledger:
         self.prefix = registers_prefix(key)
         self.summary = UNHEARD
         self.reach = NO_TOP
-        self.registers: dict[int, Register] = {}
+        self.registers: dict[int, Register | bytes] = {}
         self.size = _OVERHEAD + 3 * len(self.name)
 
     def register(self, ver: int) -> Register:
         """The register of a version, ``BLANK`` if there is none yet."""
         if not self.summary.floor <= ver <= self.reach:
             return BLANK
-        return self.registers.get(ver) or self._store.read_register(self, ver)
+        register = self.registers.get(ver)
+        if register is None:
+            return self._store.read_register(self, ver)
+        if isinstance(register, bytes):
+            register = self.registers[ver] = load_register(register)
+        return register
+
+    def has_vote_for(self, ver: int, id_: ProposalId) -> bool:
+        """Whether the register of a version has a vote for the proposal with this id."""
+        register = self.registers.get(ver)
+        if isinstance(register, bytes):
+            return is_vote_for(register, id_)
+        _, voted, _ = self.register(ver)
+        return voted is not None and voted.proposal.id == id_
 
     def below(self, ver: int) -> tuple[int, Register] | None:
         """The highest version below ``ver`` whose register has a sight, and the register."""
@@ -255,7 +271,8 @@ class DiskStore:
 
     def ledger(self, key: str) -> Ledger:
         """What is remembered of a key; it is in memory from now on, if it was not."""
-        self._check()
+        if self._failure is not None:
+            self._check()
         ledger = self._recent.get(key)
         if ledger is None:
             # In the order in which a flush in a thread moves it on.
@@ -330,35 +347,77 @@ class DiskStore:
     def save(self, ledger: Ledger, summary: Summary, registers: Mapping[int, Register]) -> None:
         """Replace a summary and registers, and drop what is below the floor: all or nothing."""
         self._check()
-        before, reach = ledger.summary, ledger.reach
-        new: list[tuple[int, Register]] = []
-        records: list[tuple[bytes, bytes]] = []
-        for ver, register in registers.items():
-            if ver >= summary.floor:
-                new.append((ver, register))
-                records.append((register_name(ledger.prefix, ver), dump_register(register)))
-                reach = max(reach, ver)
+        before, reach, floor = ledger.summary, ledger.reach, summary.floor
+        new = {ver: dump_register(each) for ver, each in registers.items() if ver >= floor}
+        records = [(register_name(ledger.prefix, ver), data) for ver, data in new.items()]
+        reach = max(reach, *new) if new else reach
         changed = summary != before
         if changed or reach > ledger.reach:
             records.append((ledger.name, dump_summary(summary, reach)))
-        dropped = self._dropped(ledger, summary.floor) if summary.floor > before.floor else ()
+        dropped = self._dropped(ledger, floor) if floor > before.floor else ()
         self._make_room(ledger)
         grown = _PER_VERSION * (len(summary.chosen) - len(before.chosen))
         with self._changing:
             changes = self._unwritten
             for name, data in records:
                 changes.batch.put(name, data)
-                changes.size += _OVERHEAD + len(name) + len(data)
+                changes.size += _OVERHEAD + len(data)
             for ver in dropped:
-                changes.batch.delete(name := register_name(ledger.prefix, ver))
-                changes.size += len(name)
-            for ver, register in new:
-                grown += _remember(ledger, ver, register)
+                changes.batch.delete(register_name(ledger.prefix, ver))
+                changes.size += _OVERHEAD
+            for ver, data in new.items():
+                grown += _remember(ledger, ver, data)
             self._count += changed and before == UNHEARD
             ledger.summary, ledger.reach = summary, reach
             changes.ledgers[ledger.key] = ledger
             self.saved += bool(registers or dropped or changed)
         self._grew(ledger, grown)
+        if changes.size > MAX_UNWRITTEN_BYTES:
+            self._write_out()
+
+    # The other two ways to save are most of what there is to do, and so each is all in one piece.
+
+    def cast(self, ledger: Ledger, ver: int, id_: ProposalId, value: bytes | None) -> None:
+        """Save the first vote of a version above the top, for an append at ballot 0."""
+        if self._failure is not None:
+            self._check()
+        before, reach = ledger.summary, ledger.reach
+        if ver > reach:
+            reach = ver
+        summary = Summary(ver, before.floor, before.chosen)
+        record, data = dump_summary(summary, reach), dump_first_vote(id_, value)
+        registers = ledger.registers
+        if len(registers) >= _AT_HAND:
+            self._make_room(ledger)
+        grown = _OVERHEAD + size_of_value(data)
+        with self._changing:
+            changes = self._unwritten
+            changes.batch.put(ledger.name, record)
+            changes.batch.put(register_name(ledger.prefix, ver), data)
+            changes.size += _OVERHEAD + grown
+            changes.ledgers[ledger.key] = ledger
+            if before == UNHEARD:
+                self._count += 1
+            ledger.summary, ledger.reach = summary, reach
+            registers[ver] = data
+            self.saved += 1
+        self._grew(ledger, grown)
+        if changes.size > MAX_UNWRITTEN_BYTES:
+            self._write_out()
+
+    def summarize(self, ledger: Ledger, summary: Summary) -> None:
+        """Replace a summary with one in which one version more is chosen."""
+        if self._failure is not None:
+            self._check()
+        record = dump_summary(summary, ledger.reach)
+        with self._changing:
+            changes = self._unwritten
+            changes.batch.put(ledger.name, record)
+            changes.size += _OVERHEAD
+            changes.ledgers[ledger.key] = ledger
+            ledger.summary = summary
+            self.saved += 1
+        self._grew(ledger, _PER_VERSION)
         if changes.size > MAX_UNWRITTEN_BYTES:
             self._write_out()
 
@@ -465,14 +524,16 @@ class DiskStore:
         return StoreDamaged(f"{self._path} is damaged: its record {name!r} is no such record")
 
 
-def _remember(ledger: Ledger, ver: int, register: Register) -> int:
+def _remember(ledger: Ledger, ver: int, register: Register | bytes) -> int:
     """Keep a register in memory; how many bytes more that takes."""
     before = ledger.registers.get(ver)
     ledger.registers[ver] = register
     return _size_of_register(register) - (0 if before is None else _size_of_register(before))
 
 
-def _size_of_register(register: Register) -> int:
+def _size_of_register(register: Register | bytes) -> int:
+    if isinstance(register, bytes):
+        return _OVERHEAD + size_of_value(register)
     proposal = register.chosen
     if proposal is None and register.voted is not None:
         proposal = register.voted.proposal

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from sortedcontainers import SortedDict  # type: ignore[import-untyped]
 
 from ..paxos.acceptor import BLANK, UNHEARD, Register, Summary
+from ..paxos.messages import FAST, Proposal, ProposalId, Vote
 
 
 class Ledger:
@@ -28,6 +29,11 @@ class Ledger:
     def register(self, ver: int) -> Register:
         """The register of a version, ``BLANK`` if there is none yet."""
         return self.registers.get(ver, BLANK)
+
+    def has_vote_for(self, ver: int, id_: ProposalId) -> bool:
+        """Whether the register of a version has a vote for the proposal with this id."""
+        _, voted, _ = self.register(ver)
+        return voted is not None and voted.proposal.id == id_
 
     def below(self, ver: int) -> tuple[int, Register] | None:
         """The highest version below ``ver`` whose register has a sight, and the register."""
@@ -76,6 +82,16 @@ class MemoryStore:
         ledger.summary = summary
         if summary != UNHEARD:
             self._keys[ledger.key] = ledger
+
+    def cast(self, ledger: Ledger, ver: int, id_: ProposalId, value: bytes | None) -> None:
+        """Save the first vote of a version above the top, for an append at ballot 0."""
+        _, floor, chosen = ledger.summary
+        vote = Vote(FAST, Proposal(id_, value), append=True)
+        self.save(ledger, Summary(ver, floor, chosen), {ver: Register(FAST, vote)})
+
+    def summarize(self, ledger: Ledger, summary: Summary) -> None:
+        """Replace a summary with one in which one version more is chosen."""
+        self.save(ledger, summary, {})
 
     def flush(self) -> None:
         """There is nothing to do."""

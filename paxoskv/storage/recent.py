@@ -50,6 +50,8 @@ class Recent(Generic[KeyT, SizedT]):
 
     def grew(self, size: int) -> None:
         """Something that is kept takes so many bytes more, or less, than when it was put."""
-        self._size = max(self._size + size, 0)  # what is less may have counted in the older lot
-        if self._size > self._half:
+        self._size += size
+        if self._size < 0:  # what is less may have counted in the older lot
+            self._size = 0
+        elif self._size > self._half:
             self._older, self._newer, self._size = self._newer, {}, 0
