@@ -317,7 +317,8 @@ class Client:
         if not writer.take_turn_now():
             await self._prepare(call, key, writer, append.tops)
             await writer.take_turn()
-        append.waits = await self._wait_in_line(call, key)
+        if self._contended.has(key):
+            append.waits = await self._wait_in_line(call, key)
         append.fast = self._may_begin_fast()
         append.latest = self._remembered.get(key)
         if append.latest is None:
@@ -554,7 +555,7 @@ class Client:
 
     def _may_begin_fast(self) -> bool:
         """Whether a fast quorum can be expected to answer at once."""
-        return self._fast and self.rounds.prompt >= self._cluster.quorums.fast_quorum
+        return self._fast and self.rounds.prompt
 
     async def _members_known(self, call: Call) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -8,7 +8,8 @@ for commits, and one that is lost is no harm.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 
 import trio
 
@@ -53,12 +54,18 @@ class PendingCommits:
 
         The delay is ``COMMIT_DELAY`` or longer.
         """
+        self.add_all((commit,), delay)
+
+    def add_all(self, commits: Iterable[Commit], delay: float) -> None:
+        """The same for several."""
         assert delay >= COMMIT_DELAY, "so that many go together"
-        self._waiting.pop(commit.instance, None)
-        if len(self._waiting) == MAX_PENDING_COMMITS:
-            del self._waiting[next(iter(self._waiting))]
         until = trio.current_time() + delay
-        self._waiting[commit.instance] = commit, until
+        waiting = self._waiting
+        for commit in commits:
+            waiting.pop(commit.instance, None)
+            if len(waiting) == MAX_PENDING_COMMITS:
+                del waiting[next(iter(waiting))]
+            waiting[commit.instance] = commit, until
         if until < self._nap.deadline:
             self._nap.deadline = until
         if not self._sending:
@@ -104,7 +111,7 @@ class PendingCommits:
         """Send the commits that wait, and wait for a bounded while until they have arrived."""
         with trio.move_on_after(COMMIT_PATIENCE):
             while commits := self._due(math.inf):
-                batch = _batch(commits)
+                batch = Batch(commits)
                 async with trio.open_nursery() as nursery:
                     for link in self._links.values():
                         if link.ready:
@@ -119,7 +126,7 @@ class PendingCommits:
                 await trio.sleep_forever()
             now = trio.current_time()  # what becomes due while these are sent is sent later
             while commits := self._due(now):
-                batch = _batch(commits)
+                batch = Batch((), commits=_series(commits))
                 for link in self._links.values():
                     if link.ready:
                         link.tell(batch)
@@ -127,23 +134,21 @@ class PendingCommits:
 
     def _due(self, due: float) -> list[Commit]:
         """Take those that wait no longer than until then, as many as a frame has room for."""
-        commits: list[Commit] = []
-        room = MAX_BATCH_BYTES
-        for commit, until in self._waiting.values():
-            if until <= due:
-                room -= size_of(commit)
-                if room < 0 or len(commits) == MAX_BATCH_MESSAGES:
-                    break
-                commits.append(commit)
+        waiting = self._waiting.values()
+        commits = [commit for commit, until in waiting if until <= due][:MAX_BATCH_MESSAGES]
+        if sum([size_of(commit) for commit in commits]) > MAX_BATCH_BYTES:
+            ends = accumulate(size_of(commit) for commit in commits)
+            commits = [
+                commit for commit, end in zip(commits, ends, strict=True) if end <= MAX_BATCH_BYTES
+            ]
         for commit in commits:
             del self._waiting[commit.instance]
         return commits
 
 
-def _batch(commits: Sequence[Commit]) -> Batch:
-    """Commits in one frame; those of the same owner, which mostly are all, as a series."""
-    owner = commits[0].id.proposer
-    alone = [commit for commit in commits if commit.id.proposer != owner]
-    instances, ids, _ = zip(*[each for each in commits if each.id.proposer == owner], strict=True)
-    keys, vers = zip(*instances, strict=True)
-    return Batch(alone, Commits(owner, [serial for _, serial in ids], keys, vers))
+def _series(commits: Iterable[Commit]) -> list[Commits]:
+    """Commits as series, of which mostly there is one: for each owner of proposals."""
+    owned: dict[bytes, list[tuple[int, str, int]]] = {}
+    for (key, ver), (owner, serial), _ in commits:
+        owned.setdefault(owner, []).append((serial, key, ver))
+    return [Commits(owner, *zip(*rows, strict=True)) for owner, rows in owned.items()]

@@ -63,31 +63,37 @@ class Batch:
 
     Args:
         requests: the requests.
-        series: of more, which follow these.
+        accepts: more of them, which follow these.
+        commits: what is told before, and not answered.
 
     Attributes:
-        count: how many there are in all.
-        alone: those that are not in the series.
-        series: the same.
-        encoded: all of them.
+        alone: the requests that are in no series.
+        accepts, commits: the same.
+        count: how many requests there are in all.
+        encoded: all of it.
     """
 
-    __slots__ = ("_known", "alone", "count", "encoded", "series")
+    __slots__ = ("_known", "accepts", "alone", "commits", "count", "encoded")
 
     def __init__(
-        self, requests: Sequence[Request], series: Accepts | Commits | None = None
+        self,
+        requests: Sequence[Request],
+        accepts: Accepts | None = None,
+        commits: Sequence[Commits] = (),
     ) -> None:
         self.alone = requests
-        self.series = series
-        self.count = len(requests) + (0 if series is None else len(series))
-        self.encoded = encode_requests(requests if series is None else [*requests, series])
+        self.accepts = accepts
+        self.count = len(requests) + (0 if accepts is None else len(accepts))
+        self.commits = commits
+        last = () if accepts is None else (accepts,)
+        self.encoded = encode_requests([*commits, *requests, *last])
         # What was taken apart last, and the replies that it was.
         self._known: tuple[tuple[int, int, bytes | None] | None, Collection[Reply]] = None, ()
 
     @property
     def requests(self) -> Sequence[Request]:
         """All requests, one by one."""
-        return self.alone if self.series is None else [*self.alone, *self.series]
+        return self.alone if self.accepts is None else [*self.alone, *self.accepts]
 
     def replies(self, start: int, count: int, encoded: bytes | None) -> Collection[Reply]:
         """The replies to so many of its requests from one on, as a link opened them.
@@ -117,9 +123,9 @@ class Batch:
     def _votes(self, start: int, count: int) -> Collection[Reply]:
         """So many votes, which only Accepts of a series have asked for."""
         begin = start - len(self.alone)
-        if not isinstance(self.series, Accepts) or begin < 0:
+        if self.accepts is None or begin < 0:
             raise ProtocolError("votes answer what is no series of Accepts")
-        return Votes(self.series.vers[begin : begin + count])
+        return Votes(self.accepts.vers[begin : begin + count])
 
 
 class Exchange:

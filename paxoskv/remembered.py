@@ -41,8 +41,8 @@ class Remembered:
             if known.ver >= latest.ver:
                 return
             self._size -= _size(key, known)
+            self._latest.move_to_end(key)
         self._latest[key] = latest
-        self._latest.move_to_end(key)
         self._size += _size(key, latest)
         while self._size > MAX_REMEMBERED_BYTES:
             self._size -= _size(*self._latest.popitem(last=False))

@@ -253,17 +253,18 @@ class Rounds:
         self._pauses: Pauses[Job[Any] | _Bids] = Pauses(nursery, self._go_on)
         self._launching = False
         self._alone = True  # whether the last round was one of one operation, beside no other
-        self._prompt: int | None = None  # until the next round
+        self._prompt: bool | None = None  # until the next round
         self._open = 0  # rounds in which somebody waits for replies
         self._round_trip = _FIRST_GUESS
         self.count = 0
 
     @property
-    def prompt(self) -> int:
-        """How many acceptors answered promptly when the latest round began."""
+    def prompt(self) -> bool:
+        """Whether a fast quorum answered promptly when the latest round began."""
         if self._prompt is None:
             within = max(LATE, LATE_ROUND_TRIPS * self._round_trip)
-            self._prompt = sum(link.prompt(within) for link in self._links.values())
+            prompt = sum(link.prompt(within) for link in self._links.values())
+            self._prompt = prompt >= self._quorums().fast_quorum
         return self._prompt
 
     async def perform(self, job: Job[ResultT]) -> ResultT:
@@ -286,15 +287,17 @@ class Rounds:
                 if not job.ended:  # it may have been while the turn was handed over
                     self._enqueue(job, self._continuing, operation.ask())
                     await job.woken()
-            outcome = job.outcome
-            assert outcome is not None
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome.result
-        finally:
+        except BaseException:
             self._give_up(job)
+            raise
+        finally:
             if operation.commit is not None:
                 self._commit(operation.commit)
+        outcome = job.outcome
+        assert outcome is not None
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome.result
 
     def stop(self, job: Job[Any], error: Exception) -> None:
         """End an operation that is under way with an error, unless it has ended.
@@ -312,8 +315,7 @@ class Rounds:
 
     def _commit(self, *commits: Commit) -> None:
         delay = max(COMMIT_DELAY, COMMIT_ROUND_TRIPS * self._round_trip)
-        for commit in commits:
-            self.commits.add(commit, min(delay, COMMIT_PATIENCE))
+        self.commits.add_all(commits, min(delay, COMMIT_PATIENCE))
 
     def _pause(self, job: Job[Any], pause: Pause) -> None:
         """Let a job wait for a while, before it takes its next step."""
@@ -456,11 +458,15 @@ class Rounds:
         round_ = bids.round
         self._measure(round_)
         self._part_from(bids)
-        for job in bids.carried:
-            won = job.bid.won
-            self._leave_round(job)
-            self._commit(Commit(job.bid.instance, won.proposal.id, None))
-            job.wake(Done(won))
+        won = bids.carried
+        self._commit(*[Commit(job.bid.instance, job.bid.own.id, None) for job in won])
+        for job in won:
+            job.round = None
+            del round_.jobs[job.index]
+            job.wake(Done(job.bid.won))
+        if not round_.jobs:
+            round_.end()
+        self._waits_less(round_, len(won))
 
     def _part(self, bids: _Bids, waited: bool = False) -> None:
         """They are not decided together: each goes on by itself, with what was heard.
@@ -510,10 +516,10 @@ class Rounds:
         else:
             self._pauses.end(job)  # a late reply, or the end of its call, has ended it
 
-    def _waits_less(self, round_: _Round) -> None:
-        """One job less of a round waits for replies. With none, it is not open any more."""
-        round_.waiting -= 1
-        if not round_.waiting:
+    def _waits_less(self, round_: _Round, jobs: int = 1) -> None:
+        """So many jobs less of a round wait for replies. With none, it is not open any more."""
+        round_.waiting -= jobs
+        if jobs and not round_.waiting:
             self._open -= 1
             self._launch()
 

@@ -33,7 +33,7 @@ from .limits import (
     STALLED_FRAME_TIMEOUT,
 )
 from .lines import Place
-from .paxos.messages import END, Commit, Find, Noted, Reply, Request, Scan, Status, Turn
+from .paxos.messages import END, Commit, Find, Reply, Request, Scan, Status, Turn
 from .paxos.series import Accepts, Commits, Votes
 from .stream import Stream
 from .tasks import leaves
@@ -371,7 +371,7 @@ class Connection:
             return self._host.vote(request, self)
         if isinstance(request, Commits):
             self._host.learn(request, self)
-            return [Noted()] * len(request)
+            return ()  # nobody wants to know
         return (self._host.reply(request, self),)
 
     async def _send(self, replies: bytearray, rests: bool) -> None:

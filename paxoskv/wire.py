@@ -5,8 +5,9 @@ connection is the acceptor's greeting; after it, requests go one way and replies
 other, in frames of the form ``[first, [message, …]]``: messages whose request
 ids are ``first``, ``first + 1``, … A reply has the id of its request. One frame of
 requests may be answered by several frames of replies, in any order. Commits may go in a frame
-whose ``first`` is null; it is not answered. A series of requests (`paxoskv.paxos.series`) is one
-message with as many ids, and ``[first, count]`` answers Accepts that were all voted for.
+whose ``first`` is null; it is not answered. A series of Accepts (`paxoskv.paxos.series`) is one
+message with as many ids, and ``[first, count]`` answers those that were all voted for; a series of
+Commits has no ids, for it is never answered.
 
 Messages are arrays that begin with a small integer, their kind; ``docs/protocol.md``
 lists them. Decoding takes every byte for hostile: what is not exactly one of these
@@ -172,8 +173,9 @@ def encode_farewell(reason: str) -> bytes:
 
 
 def count_of(requests: Requests) -> int:
-    """How many requests these are, each of a series counted."""
-    return sum([len(each) if isinstance(each, Accepts | Commits) else 1 for each in requests])
+    """How many of these are to be answered, those of a series each counted."""
+    series = [len(each) for each in requests if isinstance(each, Accepts)]
+    return sum(series) + len([each for each in requests if not isinstance(each, Accepts | Commits)])
 
 
 def size_of(message: Request | Reply) -> int:

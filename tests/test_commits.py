@@ -29,7 +29,7 @@ class FakeLink:
 
     def tell(self, batch: Batch) -> None:
         assert self.ready
-        self.told += batch.requests
+        self.told += [*batch.requests, *(each for series in batch.commits for each in series)]
 
 
 def three_links() -> tuple[dict[bytes, Link], list[FakeLink]]:
@@ -80,7 +80,7 @@ async def test_r12_what_becomes_due_while_others_are_told_is_not_told_in_driblet
     batches: list[int] = []
 
     def tell_slowly(batch: Batch) -> None:
-        batches.append(len(batch.requests))
+        batches.append(sum(map(len, batch.commits)))
         autojump_clock.jump(COMMIT_DELAY / 10)
 
     links[0].tell = tell_slowly  # type: ignore[method-assign]

@@ -893,9 +893,9 @@ async def test_r12_an_acceptor_that_owes_an_answer_for_long_is_not_counted_on(
         link._unanswered.append(owed)
         rounds = kv._client.rounds
         rounds._prompt, rounds._round_trip = None, 0.001
-        assert rounds.prompt == 2
+        assert not rounds.prompt
         assert not kv._client._may_begin_fast()
         # Where round trips take long, that is not long.
         rounds._prompt, rounds._round_trip = None, LATE
-        assert rounds.prompt == 3
+        assert rounds.prompt
         link._unanswered.remove(owed)
