@@ -37,6 +37,7 @@ from .paxos.messages import (
 from .paxos.operation import Doubtful, Latest, ResultT
 from .paxos.preparer import Preparer
 from .paxos.proposer import Ballots, Decision, Proposals, Proposer, Tops
+from .paxos.quorums import Quorums
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
 from .remembered import Begun, Lately, Remembered, Unfinished
@@ -78,7 +79,6 @@ class _Append:
         call: which it is.
         writer: its turn to write the key.
         key: the key.
-        tops: what the acceptors told during the call.
         latest: the latest version that it knows.
         looked_up: whether it looked that up, and has tried nothing since.
         bets: whether it began with a bet that the key is a new one.
@@ -89,17 +89,25 @@ class _Append:
     """
 
     __slots__ = (
-        "beaten", "bets", "call", "duelled", "fast", "key", "latest", "looked_up", "tops", "waits",
-        "writer",
+        "_quorums", "_tops", "beaten", "bets", "call", "duelled", "fast", "key", "latest",
+        "looked_up", "waits", "writer",
     )  # fmt: skip
 
-    def __init__(self, call: Call, writer: Writer, key: str, tops: Tops) -> None:
+    def __init__(self, call: Call, writer: Writer, key: str, quorums: Quorums) -> None:
         self.call = call
         self.writer = writer
         self.key = key
-        self.tops = tops
+        self._quorums = quorums
+        self._tops: Tops | None = None  # mostly nobody asks for them
         self.latest: Latest | None = None
         self.looked_up = self.bets = self.waits = self.fast = self.beaten = self.duelled = False
+
+    @property
+    def tops(self) -> Tops:
+        """What the acceptors told during the call."""
+        if self._tops is None:
+            self._tops = Tops(self._quorums)
+        return self._tops
 
     def compute(
         self, compute: Callable[[Latest | None], bytes | Nothing | None]
@@ -294,7 +302,7 @@ class Client:
         ):
             writer.take_turn_now()  # or a place in line: in the order of the calls
             await self._members_known(call)
-            append = _Append(call, writer, key, Tops(self._cluster.quorums))
+            append = _Append(call, writer, key, self._cluster.quorums)
             await self._start(append, blind)
             while True:
                 value = append.compute(compute)
@@ -315,10 +323,9 @@ class Client:
         """Take the turn to write, and begin with what is remembered, a bet, or what is there."""
         call, key, writer = append.call, append.key, append.writer
         if not writer.take_turn_now():
-            await self._prepare(call, key, writer, append.tops)
+            await self._prepare(append)
             await writer.take_turn()
-        if self._contended.has(key):
-            append.waits = await self._wait_in_line(call, key)
+        append.waits = await self._wait_in_line(call, key)
         append.fast = self._may_begin_fast()
         append.latest = self._remembered.get(key)
         if append.latest is None:
@@ -352,6 +359,8 @@ class Client:
         finally:
             if isinstance(found, Doubtful):
                 self._unfinished.add(instance, Begun(write.ballots))
+        if isinstance(write, Bid) and write.whole and not append.waits:
+            return self._seen(append.key, write.won)  # and there is nothing else to be learned
         if isinstance(found, Doubtful):
             self._seen(append.key, found.latest)  # so that the next call does not begin here
             absent = self._cluster.absent(())
@@ -374,15 +383,16 @@ class Client:
 
     def _write(self, append: _Append, instance: Instance, own: Proposal) -> Appender | Bid:
         """What tries to write a proposal: a bid, where nothing was begun yet at the version."""
-        tops, quorums = append.tops, self._cluster.quorums
+        quorums = self._cluster.quorums
         if append.fast and self._unfinished.get(instance) is None:
 
             def begin() -> Appender:
-                return Appender(instance, own, quorums, self._ballots(), tops, promised=FAST)
+                ballots = self._ballots()
+                return Appender(instance, own, quorums, ballots, append.tops, promised=FAST)
 
             return Bid(instance, own, begin)
-        ballots, promised = self._begin(instance, tops, fast=append.fast)
-        return Appender(instance, own, quorums, ballots, tops, promised=promised)
+        ballots, promised = self._begin(instance, append.tops, fast=append.fast)
+        return Appender(instance, own, quorums, ballots, append.tops, promised=promised)
 
     async def _go_on_behind(self, append: _Append) -> None:
         """Another was first: find out behind what to go on, which a put must be told (rule R7)."""
@@ -395,7 +405,7 @@ class Client:
         if latest is not None and not append.tops.allow(latest.ver + 1):
             append.latest = await self._find(call, key, tops=append.tops)
 
-    async def _prepare(self, call: Call, key: str, writer: Writer, tops: Tops) -> None:
+    async def _prepare(self, append: _Append) -> None:
         """Prepare the next version of a key, while another call of this client writes one.
 
         Only where ballot 0 is of no use to anybody: it takes one round trip as well, and leaves
@@ -403,12 +413,13 @@ class Client:
         """
         if self._may_begin_fast():
             return
-        ver = await writer.version_before()
+        call, key = append.call, append.key
+        ver = await append.writer.version_before()
         if ver is None or ver >= MAX_VERSION or self._may_begin_fast() or self._contended.has(key):
             return
         instance = Instance(key, ver + 1)
         ballots, _ = self._begin(instance, fast=False)
-        preparer = Preparer(instance, self._cluster.quorums, ballots, tops)
+        preparer = Preparer(instance, self._cluster.quorums, ballots, append.tops)
         promised = await self._perform(call, Job(preparer))
         begun = self._unfinished.get(instance)
         if begun is not None and begun.ballots is ballots:

@@ -8,7 +8,7 @@ it to a store, and keeps what belongs to a key as a whole: its top, and its floo
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, assert_never
 
 from ..errors import ProtocolError
@@ -129,6 +129,10 @@ class Store(Protocol[LedgerT]):
 
     def ledger(self, key: str) -> LedgerT:
         """What is remembered of a key, and what is saved later on of it."""
+        ...
+
+    def ledgers(self, keys: Sequence[str]) -> Sequence[LedgerT]:
+        """The same of several; a key that comes again has the same one."""
         ...
 
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
@@ -262,9 +266,9 @@ class Acceptor:
         """Answer a request, and keep in the store what the answer rests on."""
         match request:
             case Accept() | Read() | Prepare():
-                return self._answer(request)
+                return self._answer(self._store.ledger(request.instance.key), request)
             case Commit((key, ver), id_, proposal):
-                self._commit(key, ver, id_, proposal)
+                self._commit(self._store.ledger(key), ver, id_, proposal)
                 return Noted()
             case Find(key, below):
                 return self._find(key, below)
@@ -279,14 +283,17 @@ class Acceptor:
 
     def vote(self, accepts: Accepts) -> Collection[Reply]:
         """Answer Accepts, one after the other; in short, where it votes for all of them."""
-        owner = accepts.owner
+        store, owner = self._store, accepts.owner
         columns = zip(
-            accepts.keys, accepts.vers, accepts.serials, accepts.values, accepts.afters, strict=True
+            store.ledgers(accepts.keys),
+            accepts.vers,
+            accepts.serials,
+            accepts.values,
+            accepts.afters,
+            strict=True,
         )
         replies: list[Reply] | None = None  # in full, once one of them is of another kind
-        store = self._store
-        for index, (key, ver, serial, value, after) in enumerate(columns):
-            ledger = store.ledger(key)
+        for index, (ledger, ver, serial, value, after) in enumerate(columns):
             if after is None and ver > ledger.summary.top and ledger.register(ver) is BLANK:
                 # As `answer` does with a blank register, above the top.
                 store.cast(ledger, ver, ProposalId(owner, serial), value)
@@ -294,7 +301,7 @@ class Acceptor:
                     continue
                 reply: Reply = Voted(ver)
             else:
-                reply = self._answer(accepts[index])
+                reply = self._answer(ledger, accepts[index])
                 if replies is None:
                     if reply == Voted(ver):
                         continue
@@ -304,10 +311,9 @@ class Acceptor:
 
     def learn(self, commits: Commits) -> None:
         """Take Commits, one after the other."""
-        owner = commits.owner
-        store = self._store
-        for key, ver, serial in zip(commits.keys, commits.vers, commits.serials, strict=True):
-            ledger = store.ledger(key)
+        store, owner = self._store, commits.owner
+        columns = zip(store.ledgers(commits.keys), commits.vers, commits.serials, strict=True)
+        for ledger, ver, serial in columns:
             top, floor, chosen = ledger.summary
             id_ = ProposalId(owner, serial)
             is_next = (not chosen or chosen[-1] < ver) and len(chosen) < self._keep
@@ -315,12 +321,11 @@ class Acceptor:
                 # As `_learn` does, where there is nothing to be dropped.
                 store.summarize(ledger, Summary(top, floor, (*chosen, ver)))
             else:
-                self._commit(key, ver, id_, None)
+                self._commit(ledger, ver, id_, None)
 
-    def _answer(self, request: Read | Prepare | Accept) -> Reply:
+    def _answer(self, ledger: Ledger, request: Read | Prepare | Accept) -> Reply:
         """Answer what is asked about an instance (rules R2, R3 and R9)."""
-        key, ver = request.instance
-        ledger = self._store.ledger(key)
+        ver = request.instance.ver
         summary = ledger.summary
         changed: dict[int, Register] = {}
         if isinstance(request, Accept) and request.after is not None:
@@ -341,8 +346,7 @@ class Acceptor:
             self._store.save(ledger, summary, changed)
         return reply
 
-    def _commit(self, key: str, ver: int, id_: ProposalId, proposal: Proposal | None) -> None:
-        ledger = self._store.ledger(key)
+    def _commit(self, ledger: Ledger, ver: int, id_: ProposalId, proposal: Proposal | None) -> None:
         changed: dict[int, Register] = {}
         summary = self._learn(ledger, ver, id_, proposal, changed)
         before = ledger.summary

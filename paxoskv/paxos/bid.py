@@ -44,6 +44,11 @@ class Bid:
         self._appender: Appender | None = None
 
     @property
+    def whole(self) -> bool:
+        """Whether it has not turned."""
+        return self._appender is None
+
+    @property
     def won(self) -> Latest:
         """What is chosen, once a fast quorum has voted for the series."""
         return Latest(self.instance.ver, self.own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sortedcontainers import SortedDict  # type: ignore[import-untyped]
 
@@ -60,6 +60,11 @@ class MemoryStore:
     def ledger(self, key: str) -> Ledger:
         """What is remembered of a key."""
         return self._ledgers.get(key) or Ledger(key)
+
+    def ledgers(self, keys: Sequence[str]) -> list[Ledger]:
+        """The same of several; a key that comes again has the same one."""
+        found = {key: self.ledger(key) for key in keys}
+        return [found[key] for key in keys]
 
     def keys(self, prefix: str, after: str) -> Iterator[tuple[str, Summary]]:
         """The keys with a summary that begin with ``prefix`` and are above ``after``, in order."""

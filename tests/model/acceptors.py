@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Self
 
 from paxoskv.paxos.acceptor import UNHEARD, Acceptor, Register, Summary
-from paxoskv.paxos.messages import Ballot, Proposal, Reply, Request, answers
+from paxoskv.paxos.messages import (
+    FAST,
+    Accept,
+    Ballot,
+    Commit,
+    Proposal,
+    ProposalId,
+    Reply,
+    Request,
+    Vote,
+    answers,
+)
+from paxoskv.paxos.series import Accepts, Commits
 from paxoskv.storage.memory import Ledger
 
 from .calls import KEY
@@ -70,6 +82,7 @@ class Acceptors:
         store = _Store(before.summary, before.registers)
         reply = Acceptor(store, self._keep).handle(request)
         assert answers(reply, request), "that is no answer to this request"
+        self._check_series(before, request, store, reply)
         cast = {
             Cast(ver, register.voted.ballot, register.voted.proposal)
             for ver, register in store.registers.items()
@@ -85,6 +98,24 @@ class Acceptors:
             bits = [1 << self._casts.number(each, each) for each in state.cast]
             self.cast.append(sum(bits))
         return number
+
+    def _check_series(
+        self, before: Remembered, request: Request, store: _Store, reply: Reply
+    ) -> None:
+        """A series must mean what its requests mean, whatever the acceptor remembers."""
+        again = _Store(before.summary, before.registers)
+        acceptor = Acceptor(again, self._keep)
+        match request:
+            case Accept((key, ver), ballot, ((owner, serial), value), True, after):
+                assert ballot == FAST, "no other is an append"
+                series = Accepts(owner, [serial], [key], [ver], [value], [after])
+                assert [*acceptor.vote(series)] == [reply], "it would have another answer"
+            case Commit((key, ver), (owner, serial), None):
+                acceptor.learn(Commits(owner, [serial], [key], [ver]))
+            case _:
+                return
+        same = again.summary == store.summary and again.registers == store.registers
+        assert same, "it would leave something else behind"
 
 
 class _Store(Ledger):
@@ -107,6 +138,16 @@ class _Store(Ledger):
         self.summary = summary
         kept = {**self.registers, **registers}
         self.registers = {ver: each for ver, each in kept.items() if ver >= summary.floor}
+
+    def summarize(self, ledger: Ledger, summary: Summary) -> None:
+        self.save(ledger, summary, {})
+
+    def ledgers(self, keys: Sequence[str]) -> list[Self]:
+        return [self.ledger(key) for key in keys]
+
+    def cast(self, ledger: Ledger, ver: int, id_: ProposalId, value: bytes | None) -> None:
+        vote = Vote(FAST, Proposal(id_, value), append=True)
+        self.save(ledger, self.summary._replace(top=ver), {ver: Register(FAST, vote)})
 
     def statistics(self) -> tuple[int, int]:
         raise AssertionError("nobody asks for the status here")
