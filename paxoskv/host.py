@@ -17,7 +17,7 @@ import trio
 from ._version import __version__
 from .errors import StoreDamaged, StoreError
 from .identity import Identity
-from .limits import DEFAULT_KEEP, HINT_FLUSH_INTERVAL, MEND_PAUSE, QUICK_FLUSH
+from .limits import COMPANY, DEFAULT_KEEP, HINT_FLUSH_INTERVAL, MEND_PAUSE, QUICK_FLUSH
 from .lines import Lines
 from .paxos import acceptor
 from .paxos.messages import Accept, Commit, ProposalId, Reply, Request, Voted
@@ -74,6 +74,8 @@ class Host:
         self._store = store
         self._flushing = False
         self._flush_time = QUICK_FLUSH  # of the slowest one lately
+        self._served: object = None  # for whom the last one was
+        self._company = COMPANY  # flushes for which others may come along
         self._thread = trio.CapacityLimiter(1)  # of its own: look-ups of names may take all others
         self._flushed = trio.lowlevel.ParkingLot()  # those who wait for the next flush to end
         self._failures = 0
@@ -162,12 +164,17 @@ class Host:
                 return ""
         return key if key in self.lines and self.acceptor.known(key).ver < ver else ""
 
-    async def durable(self) -> None:
+    async def durable(self, who: object = None) -> None:
         """Wait until all that is saved by now is on disk. One flush serves all who wait.
 
         Between the making of replies and this nothing may be awaited: a failure in between
         would not be noticed, after which the store has forgotten what they rest on.
+
+        Args:
+            who: for whom; None: for nobody who waits.
         """
+        if who is not None and who is not self._served:
+            self._served, self._company = who, COMPANY
         failures, saved = self._failures, self._store.saved
         while self._failures == failures and self._store.flushed < saved:
             if self._flushing:
@@ -180,8 +187,10 @@ class Host:
     async def _flush(self) -> None:
         self._flushing = True
         try:
-            # All tasks that have read something by now get to answer it first.
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            if self._company:
+                # All tasks that have read something by now get to answer it first.
+                self._company -= 1
+                await trio.lowlevel.cancel_shielded_checkpoint()
             began = trio.current_time()
             if self._flush_time < QUICK_FLUSH:
                 self._store.flush()

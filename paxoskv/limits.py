@@ -199,6 +199,10 @@ bytes take at ``SLOWEST_LINK``."""
 QUICK_FLUSH: Final = 0.005
 """A flush that can be expected to take less is not worth a thread: a full frame takes as long."""
 
+COMPANY: Final = 8
+"""Flushes after the last one for another client for which an acceptor looks around who else has
+something to flush; then it does not, which saves a pass of the scheduler."""
+
 HINT_FLUSH_INTERVAL: Final = 0.5
 """How often commits that nobody waits for go to disk, if no other flush takes them along."""
 

@@ -378,7 +378,7 @@ class Connection:
         """Send replies, and where they rest on what is saved only once it is on disk."""
         self._server.hold(self, len(replies))
         if rests:
-            await self._host.durable()
+            await self._host.durable(self)
         await self._sender.send(replies)
         self._server.hold(self, -len(replies))
 

@@ -7,16 +7,15 @@ need not make each of them.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Collection, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
 
 from .messages import FAST, Accept, Commit, Instance, Proposal, ProposalId, Voted
 
 MessageT = TypeVar("MessageT", Accept, Commit, Voted, covariant=True)
 
 
-class Series(Collection[MessageT]):
+class Series(Generic[MessageT]):
     """Messages as columns, which are all of one length.
 
     Attributes:
@@ -27,8 +26,9 @@ class Series(Collection[MessageT]):
 
     vers: Sequence[int]
 
-    @abstractmethod
-    def __getitem__(self, index: int) -> MessageT: ...
+    def __getitem__(self, index: int) -> MessageT:
+        """One of them."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[MessageT]:
         return map(self.__getitem__, range(len(self.vers)))
