@@ -23,6 +23,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 MODULES = (
     "paxos/acceptor",
     "paxos/appender",
+    "paxos/bid",
     "paxos/messages",
     "paxos/operation",
     "paxos/preparer",
@@ -30,6 +31,7 @@ MODULES = (
     "paxos/quorums",
     "paxos/reader",
     "paxos/scanner",
+    "paxos/series",
     "storage/disk",
     "storage/recent",
     "storage/records",

@@ -136,8 +136,8 @@ class PendingCommits:
         """Take those that wait no longer than until then, as many as a frame has room for."""
         waiting = self._waiting.values()
         commits = [commit for commit, until in waiting if until <= due][:MAX_BATCH_MESSAGES]
-        if sum([size_of(commit) for commit in commits]) > MAX_BATCH_BYTES:
-            ends = accumulate(size_of(commit) for commit in commits)
+        if sum(map(size_of, commits)) > MAX_BATCH_BYTES:
+            ends = accumulate(map(size_of, commits))
             commits = [
                 commit for commit, end in zip(commits, ends, strict=True) if end <= MAX_BATCH_BYTES
             ]
