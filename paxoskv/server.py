@@ -289,8 +289,8 @@ class Connection:
             answered = True
             first, requests = decode_requests(payload)
             if first is None:
-                for request in requests:
-                    self._reply(request)  # which nobody wants to know
+                for _ in self._answer(0, requests):
+                    pass  # nobody wants to know
                 continue
             # Who asks for a turn asks for nothing else: then the answer may take a while.
             if len(requests) == 1 and isinstance(turn := requests[0], Turn):
@@ -349,7 +349,14 @@ class Connection:
             return part
 
         for request in requests:
-            replies = self._reply(request)
+            replies: Collection[Reply]
+            if isinstance(request, Accepts):
+                replies = self._host.vote(request, self)
+            elif isinstance(request, Commits):
+                self._host.learn(request, self)  # which nobody wants to know
+                continue
+            else:
+                replies = (self._host.reply(request, self),)
             if isinstance(replies, Votes):
                 if pending:
                     yield cut()
@@ -364,15 +371,6 @@ class Connection:
                     yield cut()
         if pending:
             yield cut()
-
-    def _reply(self, request: Request | Accepts | Commits) -> Collection[Reply]:
-        """The replies to a request, which may be a series."""
-        if isinstance(request, Accepts):
-            return self._host.vote(request, self)
-        if isinstance(request, Commits):
-            self._host.learn(request, self)
-            return ()  # nobody wants to know
-        return (self._host.reply(request, self),)
 
     async def _send(self, replies: bytearray, rests: bool) -> None:
         """Send replies, and where they rest on what is saved only once it is on disk."""

@@ -174,8 +174,12 @@ def encode_farewell(reason: str) -> bytes:
 
 def count_of(requests: Requests) -> int:
     """How many of these are to be answered, those of a series each counted."""
-    series = [len(each) for each in requests if isinstance(each, Accepts)]
-    return sum(series) + len([each for each in requests if not isinstance(each, Accepts | Commits)])
+    series = [each for each in requests if isinstance(each, _SERIES)]
+    accepts = [len(each) for each in series if isinstance(each, Accepts)]
+    return len(requests) - len(series) + sum(accepts)
+
+
+_SERIES: Final = Accepts, Commits
 
 
 def size_of(message: Request | Reply) -> int:
