@@ -151,6 +151,121 @@ def test_a_summary_comes_back_as_it_was_saved(chosen: tuple[int, ...]) -> None:
     assert records.load_summary(records.dump_summary(summary, 2**53 - 1)) == (summary, 2**53 - 1)
 
 
+@pytest.mark.parametrize("value", [None, b"", b"value", b"x" * 2**20])
+def test_r1_a_first_vote_and_its_choice_are_saved_as_any_other(
+    store: AnyStore, value: bytes | None
+) -> None:
+    own, other = proposal(7, value), ProposalId(b"p" * 16, 8)
+    voted = Register(FAST, Vote(FAST, own, append=True))
+    assert records.dump_first_vote(own.id, value) == records.dump_register(voted)
+    for ver in (0, 5):
+        saved = store.saved
+        store.cast(store.ledger("k"), ver, own.id, value)
+        assert store.ledger("k").summary == Summary(ver, 0, (0,) if ver else ())
+        for decoded in (False, True):
+            if decoded:
+                assert store.ledger("k").register(ver) == voted
+            assert store.ledger("k").has_vote_for(ver, own.id)
+            assert not store.ledger("k").has_vote_for(ver, other)
+            assert not store.ledger("k").has_vote_for(ver, ProposalId(b"q" * 16, 7))
+            assert not store.ledger("k").has_vote_for(ver + 1, own.id)
+        store.summarize(store.ledger("k"), Summary(ver, 0, (0, ver) if ver else (0,)))
+        assert store.ledger("k").summary.knows(ver)
+        assert store.ledger("k").register(ver) == voted
+        if isinstance(store, DiskStore):
+            assert store.saved == saved + 2, "a flush must see that there is something"
+    assert store.statistics()[0] == 1
+
+
+@pytest.mark.parametrize("flushed", [0, 1, 2])
+def test_r1_a_first_vote_and_its_choice_are_durable_once_flushed(
+    path: Path, tmp_path: Path, flushed: int
+) -> None:
+    own = proposal(7)
+    with closing(DiskStore(path, IDENTITY)) as store:
+        store.flush()
+        store.cast(store.ledger("k"), 3, own.id, own.value)
+        assert dirty(store)
+        if flushed >= 1:
+            store.flush()
+        store.summarize(store.ledger("k"), Summary(3, 0, (3,)))
+        assert dirty(store)
+        if flushed >= 2:
+            store.flush()
+        left = crash(path, tmp_path / "copy")
+    with closing(DiskStore(left, IDENTITY)) as store:
+        expected = Register(FAST, Vote(FAST, own, append=True)) if flushed else BLANK
+        assert store.ledger("k").register(3) == expected
+        assert store.ledger("k").summary == (
+            UNHEARD,
+            Summary(3),
+            Summary(3, 0, (3,)),
+        )[flushed]  # fmt: skip
+        assert store.ledger("k").has_vote_for(3, own.id) == (flushed > 0)
+        assert store.statistics()[0] == (flushed > 0)
+
+
+def test_a_first_vote_beside_higher_promises_leaves_them_in_reach(path: Path) -> None:
+    with closing(DiskStore(path, IDENTITY)) as store:
+        store.save(store.ledger("k"), UNHEARD, {9: Register(BALLOT)})
+        store.cast(store.ledger("k"), 3, proposal(1).id, b"")
+        store.flush()
+        assert store.statistics()[0] == 1
+    with closing(DiskStore(path, IDENTITY)) as store:
+        assert store.ledger("k").register(9) == Register(BALLOT)
+        assert store.ledger("k").summary.top == 3
+
+
+@changes_code
+def test_r12_first_votes_and_choices_that_nobody_flushes_are_written_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "MAX_UNWRITTEN_BYTES", 64 * 1024)
+    with closing(DiskStore(path, IDENTITY)) as store:
+        for number in range(300):
+            store.cast(store.ledger(f"k{number}"), 0, proposal(number + 1).id, b"value")
+            assert store._unwritten.size <= 64 * 1024
+        store.flush()
+        for number in range(300):
+            store.summarize(store.ledger(f"k{number}"), Summary(0, 0, (0,)))
+            assert store._unwritten.size <= 64 * 1024
+
+
+def test_r12_what_a_key_takes_in_memory_is_counted_to_the_byte(on_disk: DiskStore) -> None:
+    """Else a key that is written again and again would seem to fill it."""
+    ledger = on_disk.ledger("k")
+    empty = ledger.size
+    for number in range(1, 50):
+        on_disk.cast(ledger, number, proposal(number).id, b"x" * number)
+        assert ledger.register(number).voted is not None
+        for register in (
+            chosen(number),
+            Register(BALLOT),
+            Register(BALLOT, Vote(BALLOT, proposal(1))),
+        ):
+            on_disk.save(ledger, ledger.summary, {number: register})
+            assert ledger.register(number) == register
+        on_disk.flush()
+    on_disk.ledger("k").register(1)
+    on_disk._make_room(ledger)
+    held = sum(map(disk._size_of_register, ledger.registers.values()))
+    assert ledger.size == empty + held
+
+
+def test_ledgers_of_several_keys_are_those_of_each(store: AnyStore) -> None:
+    put(store, 1)
+    store.flush()
+    put(store, 2)
+    keys = ["k2", "new", "k1", "k2", "new", "other"]
+    found = store.ledgers(keys)
+    assert [each.key for each in found] == keys
+    assert found[0] is found[3]
+    assert found[1] is found[4], "what is saved by one is seen by the other"
+    assert [each.summary for each in found] == [store.ledger(key).summary for key in keys]
+    store.cast(found[1], 3, proposal(1).id, b"")
+    assert found[4].summary == store.ledger("new").summary == Summary(3)
+
+
 def test_a_key_with_promises_only_is_no_key_yet(store: AnyStore) -> None:
     store.save(store.ledger("k"), UNHEARD, {4: Register(BALLOT)})
     assert list(store.keys("", "")) == []
@@ -746,7 +861,8 @@ def test_what_is_being_written_is_seen_though_it_is_not_remembered(
             for number in range(1, 20):
                 store.ledger(f"k{number}")
             assert store._recent.get("k0") is None
-            assert store.ledger("k0").register(0) == chosen(0)
+            for ledger in (*store.ledgers(["k0", "k30"])[:1], store.ledger("k0")):
+                assert ledger.register(0) == chosen(0)
         finally:
             go_on.set()
             thread.join()

@@ -15,6 +15,7 @@ from paxoskv.limits import (
     MAX_ENCODED_VALUE_BYTES,
     MAX_FRAME_BYTES,
     MAX_KEY_BYTES,
+    MAX_REQUEST_ID,
     MAX_STORE_BYTES,
     MAX_VERSION,
 )
@@ -48,14 +49,18 @@ from paxoskv.paxos.messages import (
     Vote,
     Voted,
 )
+from paxoskv.paxos.series import Accepts, Commits
 from paxoskv.wire import (
     FrameBuffer,
+    count_of,
     decode_greeting,
     decode_requests,
     encode_greeting,
     encode_replies,
     encode_requests,
+    encode_votes,
     frame,
+    open_replies,
     run,
     size_of,
 )
@@ -136,6 +141,70 @@ def test_replies_survive_the_way(first: int, messages: list[Reply]) -> None:
     assert len(payload) <= 16 + sum(map(size_of, messages))
 
 
+columns = st.lists(
+    st.tuples(
+        st.integers(1, MAX_BALLOT),
+        keys,
+        versions,
+        st.none() | st.binary(max_size=200),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(ids, columns, proposal_ids, st.integers(0, 2**40))
+def test_series_survive_the_way(
+    owner: bytes,
+    rows: list[tuple[int, str, int, bytes | None, bool]],
+    before: ProposalId,
+    first: int,
+) -> None:
+    serials, names, vers, values, rides = zip(*rows, strict=True)
+    afters = [before if ride and ver else None for ride, ver in zip(rides, vers, strict=True)]
+    accepts = Accepts(owner, serials, names, vers, values, afters)
+    commits = Commits(owner, serials, names, vers)
+    read = Read(Instance("foo", 0))
+    payload = payload_of(run(first, encode_requests([commits, read, accepts])))
+    decoded_first, (first_series, alone, last_series) = decode_requests(payload)
+    assert (decoded_first, alone) == (first, read)
+    assert isinstance(first_series, Commits)
+    assert [*first_series] == [*commits]
+    assert isinstance(last_series, Accepts)
+    assert [*last_series] == [*accepts]
+    assert count_of([commits, read, accepts]) == 1 + len(rows), "commits are not answered"
+    assert len(payload) <= 144 + sum(map(size_of, [*commits, read, *accepts]))
+
+
+@pytest.mark.parametrize("count", [1, 23, 24, 255, 256, MAX_BATCH_MESSAGES])
+def test_votes_survive_the_way(count: int) -> None:
+    assert open_replies(payload_of(run(5, encode_votes(count)))) == (5, count, None)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(cbor2.dumps([0, 0]), id="none"),
+        pytest.param(cbor2.dumps([0, MAX_BATCH_MESSAGES + 1]), id="too many"),
+        pytest.param(cbor2.dumps([0, -1]), id="less than none"),
+        pytest.param(cbor2.dumps([0, True]), id="a bool"),
+        pytest.param(cbor2.dumps([0, 1.0]), id="a float"),
+        pytest.param(cbor2.dumps([0, None]), id="null"),
+        pytest.param(cbor2.dumps([0, "1"]), id="text"),
+        pytest.param(cbor2.dumps([0, {}]), id="a map"),
+        pytest.param(cbor2.dumps([MAX_REQUEST_ID, 1]), id="an id too high"),
+        pytest.param(cbor2.dumps([0, 1]) + b"\0", id="a byte after the end"),
+        pytest.param(b"\x82\0\x19", id="half a number"),
+        pytest.param(b"\x82\0", id="nothing"),
+        pytest.param(b"\x83\0\1\1", id="a third item"),
+    ],
+)
+def test_what_is_no_number_of_votes_is_refused(payload: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        open_replies(payload)
+
+
 def test_a_greeting_survives_the_way() -> None:
     for identity in new_cluster([Address("a.example", 1), Address("::1", 2), Address("b", 3)]):
         assert decode_greeting(payload_of(encode_greeting(identity))) == identity
@@ -158,6 +227,14 @@ def test_a_frame_over_the_limit_is_refused_by_its_header_alone() -> None:
         list(FrameBuffer().feed((MAX_FRAME_BYTES + 1).to_bytes(4, "big")))
 
 
+ACCEPTS = [8, ID, [1, 2], ["foo", "bar"], [0, 1], [b"value", None], [None, [ID, 1]]]
+COMMITS = [9, ID, [1, 2], ["foo", "bar"], [0, 1]]
+
+
+def changed(message: list[object], field: int, value: object) -> list[object]:
+    return [0, [READ, [*message[:field], value, *message[field + 1 :]]]]
+
+
 READ = [0, "foo", 0]
 PREPARE = [1, "foo", 0, 1, ID]
 ACCEPT = [2, "foo", 1, 1, ID, ID, 1, b"value", False, [ID, 1]]
@@ -174,7 +251,7 @@ HOSTILE_REQUESTS: dict[str, object] = {
     "id a float": [0.0, [READ]],
     "message no array": [0, ["read"]],
     "message empty": [0, [[]]],
-    "kind unknown": [0, [[9, "foo", 0]]],
+    "kind unknown": [0, [[10, "foo", 0]]],
     "kind a reply's": [0, [[3, 1, ID, None, 0]]],
     "kind negative": [0, [[-1, "foo", 0]]],
     "kind a bool": [0, [[False, "foo", 0]]],
@@ -207,6 +284,39 @@ HOSTILE_REQUESTS: dict[str, object] = {
     "after the serial 0": [0, [[*ACCEPT[:-1], [ID, 0]]]],
     "after, at version 0": [0, [[2, "foo", 0, *ACCEPT[3:]]]],
     "nested too deeply": [0, [[[[[[[[[[]]]]]]]]]]],
+    "commits alone, with an id": [0, [COMMITS]],
+    "a series of too many": [
+        0,
+        [[8, ID, [1] * 513, ["foo"] * 513, [0] * 513, [None] * 513, None]],
+    ],
+    "series that are too many together": [
+        0,
+        2 * [[8, ID, [1] * 257, ["foo"] * 257, [0] * 257, [None] * 257, None]],
+    ],
+    "a series of none": [0, [READ, [8, ID, [], [], [], [], None]]],
+    "commits of none": [0, [READ, [9, ID, [], [], []]]],
+    "an owner of many": changed(ACCEPTS, 1, [ID, ID]),
+    "an owner short": changed(ACCEPTS, 1, ID[:-1]),
+    "commits of an owner short": changed(COMMITS, 1, ID[:-1]),
+    "no column": changed(ACCEPTS, 3, "ab"),
+    "a column short": changed(ACCEPTS, 3, ["foo"]),
+    "a column long": changed(ACCEPTS, 5, [b"", b"", b""]),
+    "afters short": changed(ACCEPTS, 6, [None]),
+    "afters no column": changed(ACCEPTS, 6, ID),
+    "commits of a column short": changed(COMMITS, 4, [0]),
+    "a serial zero": changed(ACCEPTS, 2, [1, 0]),
+    "a serial a bool": changed(ACCEPTS, 2, [True, 2]),
+    "a serial too high": changed(COMMITS, 2, [1, MAX_BALLOT + 1]),
+    "a key empty": changed(ACCEPTS, 3, ["foo", ""]),
+    "a key bytes": changed(COMMITS, 3, [b"foo", "bar"]),
+    "a key too long": changed(ACCEPTS, 3, ["foo", "€" * (MAX_KEY_BYTES // 3 + 1)]),
+    "a version negative": changed(ACCEPTS, 4, [0, -1]),
+    "a version too high": changed(COMMITS, 4, [0, MAX_VERSION + 1]),
+    "a version a float": changed(COMMITS, 4, [0, 1.0]),
+    "a value text": changed(ACCEPTS, 5, [b"", "value"]),
+    "a value too large": changed(ACCEPTS, 5, [b"", bytes(MAX_ENCODED_VALUE_BYTES + 1)]),
+    "an after at version 0": changed(ACCEPTS, 6, [[ID, 1], None]),
+    "an after of a short owner": changed(ACCEPTS, 6, [None, [ID[:-1], 1]]),
 }
 
 
@@ -217,8 +327,17 @@ def test_what_is_no_frame_of_requests_is_refused(name: str) -> None:
 
 
 def test_the_frames_that_the_hostile_ones_are_made_of_are_good() -> None:
-    _, decoded = decode_requests(cbor2.dumps([0, [READ, PREPARE, ACCEPT]]))
-    assert [type(request) for request in decoded] == [Read, Prepare, Accept]
+    good = [READ, PREPARE, ACCEPT, ACCEPTS, COMMITS]
+    _, decoded = decode_requests(cbor2.dumps([0, good]))
+    assert [type(request) for request in decoded] == [Read, Prepare, Accept, Accepts, Commits]
+
+
+def test_a_series_of_commits_needs_no_ids_and_one_of_accepts_does() -> None:
+    first, (commits,) = decode_requests(cbor2.dumps([None, [COMMITS]]))
+    assert first is None
+    assert isinstance(commits, Commits)
+    with pytest.raises(ProtocolError, match="only commits"):
+        decode_requests(cbor2.dumps([None, [COMMITS, ACCEPTS]]))
 
 
 @pytest.mark.parametrize(

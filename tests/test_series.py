@@ -1,0 +1,474 @@
+"""Series mean what their messages mean, one after the other, and bids what appends mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import trio
+
+from paxoskv import Entry, Unavailable, limits, open_kv, open_local_cluster
+from paxoskv.errors import ProtocolError
+from paxoskv.host import Host
+from paxoskv.identity import Address, Identity, Member
+from paxoskv.kv import KV
+from paxoskv.link import Batch
+from paxoskv.local import LocalCluster
+from paxoskv.paxos.acceptor import Acceptor
+from paxoskv.paxos.appender import Appender
+from paxoskv.paxos.bid import Bid
+from paxoskv.paxos.messages import (
+    FAST,
+    Accept,
+    Ballot,
+    Chosen,
+    Commit,
+    Instance,
+    Prepare,
+    Proposal,
+    ProposalId,
+    Read,
+    Refusal,
+    Reply,
+    Request,
+    Voted,
+)
+from paxoskv.paxos.operation import Pause
+from paxoskv.paxos.proposer import Ballots, Tops
+from paxoskv.paxos.quorums import Quorums
+from paxoskv.paxos.series import Accepts, Commits, Votes
+from paxoskv.rounds import Rounds
+from paxoskv.storage.disk import DiskStore
+from paxoskv.storage.memory import MemoryStore
+from paxoskv.wire import encode_replies
+
+ME, OTHER = b"m" * 16, b"o" * 16
+A, B, C = (bytes([letter]) * 16 for letter in b"ABC")
+KEYS = "foo", "bar", "日本", "🦆"
+
+
+def accepts(*items: tuple[str, int], owner: bytes = ME, first: int = 1) -> Accepts:
+    """A series of appends of these keys and versions."""
+    keys, vers = zip(*items, strict=True)
+    count = len(items)
+    values = [f"{owner[:1]!r}{number}".encode() for number in range(count)]
+    return Accepts(owner, range(first, first + count), keys, vers, values, [None] * count)
+
+
+# --- the acceptor -----------------------------------------------------------------------
+
+
+@contextmanager
+def on_disk() -> Iterator[DiskStore]:
+    identity = Identity(b"c" * 16, A, (Member(A, Address("a", 1)),))
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "store"
+        DiskStore.create(path, identity)
+        store = DiskStore(path, identity)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+@contextmanager
+def in_memory() -> Iterator[MemoryStore]:
+    yield MemoryStore()
+
+
+def random_request(rng: Random, proposals: dict[ProposalId, Proposal]) -> Request:
+    """Anything that others may ask at any time, of few keys and versions."""
+    instance = Instance(rng.choice(KEYS), rng.randrange(6))
+    ballot = Ballot(rng.randint(1, 3), rng.choice((ME, OTHER)))
+    value = rng.choice((None, rng.randbytes(3)))
+    id_ = ProposalId(OTHER, len(proposals) + 1)
+    proposal = proposals[id_] = Proposal(id_, value)
+    match rng.randrange(4):
+        case 0:
+            return Read(instance)
+        case 1:
+            return Prepare(instance, ballot)
+        case 2:
+            return Accept(instance, ballot, proposal)
+        case _:
+            return Accept(instance, FAST, proposal, append=rng.random() < 0.7)
+
+
+def random_series(rng: Random, serial: int) -> Accepts:
+    """Appends of few keys, so that some come twice, with and without what is chosen before."""
+    count = rng.randint(1, 6)
+    vers = [rng.randrange(6) for _ in range(count)]
+    return Accepts(
+        ME,
+        range(serial, serial + count),
+        [rng.choice(KEYS) for _ in range(count)],
+        vers,
+        [rng.choice((None, b"", rng.randbytes(200))) for _ in range(count)],
+        [ProposalId(ME, rng.randint(1, serial)) if ver and rng.random() < 0.2 else None
+         for ver in vers],
+    )  # fmt: skip
+
+
+def remembered(store: Any) -> object:
+    return [
+        (key, ledger.summary, [ledger.register(ver) for ver in range(7)])
+        for key in KEYS
+        for ledger in [store.ledger(key)]
+    ]
+
+
+def outcome(answer: Callable[[], object]) -> object:
+    """What it returns; or that it was refused, for another proposal is chosen."""
+    try:
+        return answer()
+    except ProtocolError:
+        return ProtocolError
+
+
+@pytest.mark.parametrize("store", [in_memory, on_disk])
+@pytest.mark.parametrize("keep", [2, 16])
+def test_r2_r3_r7_r8_r9_a_series_is_answered_as_its_messages_are_one_by_one(
+    store: Callable[[], AbstractContextManager[Any]], keep: int
+) -> None:
+    """Whatever the acceptor remembers: promises, votes, choices, and what was dropped."""
+    rng = Random(7)
+    kinds: set[type] = set()
+    for _ in range(60):
+        with store() as one, in_memory() as other:
+            together, single = Acceptor(one, keep), Acceptor(other, keep)
+            proposals: dict[ProposalId, Proposal] = {}
+            serial = 1
+            for _ in range(30):
+                match rng.randrange(5):
+                    case 0 | 1:
+                        series = random_series(rng, serial)
+                        serial += len(series)
+                        replies = outcome(lambda: together.vote(series))  # noqa: B023
+                        alone = outcome(lambda: [single.handle(each) for each in series])  # noqa: B023
+                        if replies is not ProtocolError:
+                            kinds.add(type(replies))
+                            replies = [*replies]  # type: ignore[misc]
+                        assert replies == alone
+                    case 2:
+                        accepted = [*random_series(rng, max(1, serial - 12))]
+                        commits = Commits(
+                            ME,
+                            [each.proposal.id.serial for each in accepted],
+                            [each.instance.key for each in accepted],
+                            [each.instance.ver for each in accepted],
+                        )
+                        alone = outcome(lambda: [single.handle(each) for each in commits])  # noqa: B023
+                        learned = outcome(lambda: together.learn(commits))  # noqa: B023
+                        assert (learned is ProtocolError) == (alone is ProtocolError)
+                        assert list(together.missed) == list(single.missed)
+                    case _:
+                        request = random_request(rng, proposals)
+                        assert together.handle(request) == single.handle(request)
+                assert remembered(one) == remembered(other)
+    assert kinds == {Votes, list}, "both kinds of answers were met"
+
+
+def test_r3_a_key_that_comes_twice_in_a_series_gets_one_vote() -> None:
+    with on_disk() as store:
+        acceptor = Acceptor(store)
+        voted, refused, later = acceptor.vote(accepts(("foo", 0), ("foo", 0), ("foo", 1)))
+        assert (voted, later) == (Voted(0), Voted(1))
+        assert isinstance(refused, Refusal)
+
+
+def test_all_voted_for_is_one_word() -> None:
+    acceptor = Acceptor(MemoryStore())
+    series = accepts(("foo", 0), ("bar", 5))
+    for _ in range(2):  # the same again is a success
+        votes = acceptor.vote(series)
+        assert isinstance(votes, Votes)
+        assert [*votes] == [Voted(0), Voted(5)]
+
+
+def test_a_series_holds_its_messages() -> None:
+    series = accepts(("foo", 0), ("bar", 5))
+    first = Accept(Instance("foo", 0), FAST, Proposal(ProposalId(ME, 1), b"b'm'0"), append=True)
+    assert len(series) == 2
+    assert first in series
+    assert first._replace(ballot=Ballot(1, ME)) not in series
+    commits = Commits(ME, [1, 2], ["foo", "bar"], [0, 5])
+    assert [*commits][1] == Commit(Instance("bar", 5), ProposalId(ME, 2), None)
+
+
+# --- what answers a series --------------------------------------------------------------
+
+
+def test_votes_answer_accepts_of_a_series_and_nothing_else() -> None:
+    batch = Batch([Read(Instance("foo", 0))], accepts(("foo", 0), ("bar", 5), ("x", 1)))
+    assert batch.count == len(batch.requests) == 4
+    assert [*batch.replies(1, 3, None)] == [Voted(0), Voted(5), Voted(1)]
+    assert [*batch.replies(2, 2, None)] == [Voted(5), Voted(1)], "the same word, about others"
+    with pytest.raises(ProtocolError, match="no series"):
+        batch.replies(0, 4, None)
+    with pytest.raises(ProtocolError, match="no series"):
+        Batch([Accept(Instance("foo", 0), FAST, Proposal(ProposalId(ME, 1), b""))]).replies(
+            0, 1, None
+        )
+    # One by one, each is judged as the answer to its own Accept.
+    mixed = encode_replies([Voted(0), Refusal(FAST, None, 9)])
+    assert [*batch.replies(1, 2, mixed)] == [Voted(0), Refusal(FAST, None, 9)]
+    with pytest.raises(ProtocolError, match="does not answer"):
+        batch.replies(0, 1, mixed)
+
+
+# --- bids -------------------------------------------------------------------------------
+
+
+def bid(quorums: Quorums) -> tuple[Bid, Appender]:
+    """A bid, and an appender that has asked for the same."""
+    instance, own = Instance("foo", 3), Proposal(ProposalId(ME, 1), b"mine")
+
+    def begin() -> Appender:
+        return Appender(instance, own, quorums, Ballots(ME), Tops(quorums), promised=FAST)
+
+    appender = begin()
+    appender.ask()
+    return Bid(instance, own, begin), appender
+
+
+@pytest.mark.parametrize("heard", [(), (A,), (A, B)])
+@pytest.mark.parametrize(
+    "reply",
+    [Voted(3), Refusal(FAST, None, 5), Chosen(Proposal(ProposalId(OTHER, 1), b""), 3)],
+)
+def test_r4_r7_a_bid_goes_on_as_an_append_that_was_told_the_same(
+    heard: tuple[bytes, ...], reply: Reply
+) -> None:
+    quorums = Quorums(3)
+    one, other = bid(quorums)
+    assert (one.attempts, one.maybe, one.whole) == (other.attempts, other.maybe, True)
+    one.heard = dict.fromkeys(heard, False)
+    assert one.replied == set(heard)
+    outcome = None
+    for acceptor in heard:
+        outcome = other.receive(acceptor, Voted(3))
+    assert one.turn() == outcome
+    assert one.turn() is None, "it turns once"
+    assert outcome == (Pause(1.0, 1.0) if len(heard) == 2 else None)
+    for acceptor in {A, B, C} - set(heard):
+        assert one.receive(acceptor, reply) == other.receive(acceptor, reply)
+        assert (one.replied, one.maybe, one.commit) == (other.replied, other.maybe, other.commit)
+        if isinstance(reply, Chosen):
+            return
+    assert (one.attempts, one.lost, one.crowded) == (other.attempts, other.lost, other.crowded)
+    assert not one.whole
+
+
+async def put_all(kv: KV, *keys: str, val: object = 0) -> list[Entry]:
+    """Put to keys at once, so that they go in one round."""
+    entries: list[Entry] = []
+
+    async def put(key: str) -> None:
+        entries.append(await kv.put(key, val))
+
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(put, key)
+    return entries
+
+
+@pytest.fixture
+def parted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each series that fell apart whether that was for the time it took."""
+    parted: list[bool] = []
+    part = Rounds._part
+
+    def spy(self: Rounds, bids: Any, waited: bool = False) -> None:
+        parted.append(waited)
+        part(self, bids, waited)
+
+    monkeypatch.setattr(Rounds, "_part", spy)
+    return parted
+
+
+async def test_bids_of_a_round_are_decided_in_one_round_trip(parted: list[bool]) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await put_all(kv, *KEYS)
+        await put_all(kv, *KEYS)
+        rounds, attempts = kv.rounds, kv.attempts
+        entries = await put_all(kv, *KEYS, val=2)
+        assert {(entry.key, entry.ver, entry.val) for entry in entries} == {(k, 2, 2) for k in KEYS}
+        assert (kv.rounds, kv.attempts) == (rounds + 1, attempts + 4)
+        for key in KEYS:
+            assert await kv.get(key) == Entry(key, 2, 2)
+    assert not parted
+
+
+async def test_r7_one_of_a_series_is_refused_and_the_others_are_decided(
+    parted: list[bool],
+) -> None:
+    async with (
+        open_local_cluster() as cluster,
+        open_kv(cluster.addresses) as kv,
+        open_kv(cluster.addresses) as other,
+    ):
+        await put_all(kv, *KEYS)
+        await put_all(kv, *KEYS)
+        assert await other.put("bar", "other's") == Entry("bar", 2, "other's")
+        entries = await put_all(kv, *KEYS, val="ours")
+        vers = {entry.key: entry.ver for entry in entries}
+        assert vers == {key: 3 if key == "bar" else 2 for key in KEYS}
+        assert not any(parted)
+        assert parted
+        assert await kv.get("bar", 2) == Entry("bar", 2, "other's")
+
+
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalCluster, int], trio.Event]:
+    """Lets the replies of an acceptor wait, until the event is set."""
+    durable = Host.durable
+    held: dict[bytes, trio.Event] = {}
+
+    async def later(self: Host, who: object = None) -> None:
+        if who is not None and self.identity.acceptor in held:
+            await held[self.identity.acceptor].wait()
+        await durable(self, who)
+
+    monkeypatch.setattr(Host, "durable", later)
+
+    def hold(cluster: LocalCluster, index: int) -> trio.Event:
+        event = held[cluster._identities[index].acceptor] = trio.Event()
+        return event
+
+    return hold
+
+
+async def test_r4_a_majority_of_votes_for_a_series_is_not_enough(
+    hold: Callable[[LocalCluster, int], trio.Event],
+    parted: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await put_all(kv, *KEYS)
+        await put_all(kv, *KEYS)
+        monkeypatch.setattr(kv._client.rounds, "_round_trip", 1.0)  # so that nobody goes on
+        release = hold(cluster, 1)
+        entries: list[Entry] = []
+
+        async def put() -> None:
+            entries.extend(await put_all(kv, *KEYS))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put)
+            await trio.sleep(0.3)
+            assert not entries, "two votes of three choose nothing at ballot 0"
+            release.set()
+        assert len(entries) == len(KEYS)
+        assert not parted, "the third came in time"
+
+
+async def test_r4_without_a_fast_quorum_in_time_each_is_finished_by_phase_1(
+    hold: Callable[[LocalCluster, int], trio.Event], parted: list[bool]
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await put_all(kv, *KEYS)
+        attempts = kv.attempts
+        hold(cluster, 1)
+        entries = await put_all(kv, *KEYS)
+        assert {entry.ver for entry in entries} == {1}
+        assert kv.attempts == attempts + 2 * len(KEYS), "ballot 0, and another one"
+        assert parted == [True]
+        assert not kv._client.rounds._open
+
+
+async def test_who_is_cancelled_leaves_the_others_of_a_series_alone(
+    hold: Callable[[LocalCluster, int], trio.Event],
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await put_all(kv, *KEYS)
+        releases = [hold(cluster, index) for index in range(3)]
+        entries: list[Entry] = []
+        gone = trio.CancelScope()
+
+        async def put(key: str, scope: trio.CancelScope) -> None:
+            with scope:
+                entries.append(await kv.put(key, 1))
+
+        async with trio.open_nursery() as nursery:
+            for key in KEYS:
+                nursery.start_soon(put, key, gone if key == "bar" else trio.CancelScope())
+            await trio.testing.wait_all_tasks_blocked()
+            gone.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            begun = kv._client._unfinished.get(Instance("bar", 1))
+            assert begun is not None, "who writes it next goes on with what was begun"
+            for release in releases:
+                release.set()
+        assert {(entry.key, entry.ver) for entry in entries} == {(k, 1) for k in KEYS if k != "bar"}
+        # It may be that it was written all the same; then the next one comes after it.
+        assert (await kv.put("bar", 2)).ver == 2
+        assert await kv.get("bar", 1) == Entry("bar", 1, 1)
+
+
+async def test_if_all_of_a_series_are_cancelled_the_round_is_over(
+    hold: Callable[[LocalCluster, int], trio.Event],
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await put_all(kv, *KEYS)
+        releases = [hold(cluster, index) for index in range(3)]
+        with trio.move_on_after(0.05):
+            await put_all(kv, *KEYS)
+        assert not kv._client.rounds._open
+        releases[0].set()
+        releases[1].set()
+        await trio.sleep(0.05)  # a quorum is there, and nobody waits
+        releases[2].set()
+        for key in KEYS:
+            assert await kv.get(key) == Entry(key, 1, 0)
+
+
+async def test_r11_a_bid_that_times_out_says_what_it_may_have_written(
+    hold: Callable[[LocalCluster, int], trio.Event],
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, timeout=0.3) as kv:
+        await put_all(kv, *KEYS)
+        releases = [hold(cluster, index) for index in (0, 1)]
+        with pytest.raises(Unavailable, match="1 of 3") as caught:
+            await kv.put("foo", "new")
+        assert caught.value.maybe == Entry("foo", 1, "new")
+        for release in releases:
+            release.set()
+        assert await kv.settle(caught.value)
+        assert await kv.put("foo", "newer") == Entry("foo", 2, "newer")
+
+
+async def test_a_bid_outlives_a_lost_connection() -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await put_all(kv, *KEYS)
+        for number in range(1, 6):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(put_all, kv, *KEYS)
+                await trio.lowlevel.checkpoint()
+                for link in kv._client._cluster.links.values():
+                    link.reopen()
+            for key in KEYS:
+                assert await kv.get(key) == Entry(key, number, 0)
+
+
+async def test_r12_a_series_has_as_many_bids_as_a_round_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = [f"k{number}" for number in range(2 * limits.MAX_ROUND_OPERATIONS + 5)]
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await put_all(kv, *KEYS)
+        counts: list[int] = []
+        init = Batch.__init__
+
+        def spy(self: Batch, *args: Any, **kwargs: Any) -> None:
+            init(self, *args, **kwargs)
+            counts.append(self.count)
+
+        monkeypatch.setattr(Batch, "__init__", spy)
+        entries = await put_all(kv, *many)
+        assert {entry.key for entry in entries} == set(many)
+        assert max(counts) == limits.MAX_ROUND_OPERATIONS
