@@ -182,6 +182,14 @@ class _Round:
             finally:
                 self.end()  # also when the client breaks down: nobody may be asked again
 
+    def drop(self, jobs: Iterable[Job[Any]]) -> None:
+        """Carry jobs no more. Without any it is over."""
+        for job in jobs:
+            job.round = None
+            del self.jobs[job.index]
+        if not self.jobs:
+            self.end()
+
     def end(self) -> None:
         """It is over: nobody is asked any more."""
         self.over = True
@@ -460,12 +468,9 @@ class Rounds:
         self._part_from(bids)
         won = bids.carried
         self._commit(*[Commit(job.bid.instance, job.bid.own.id, None) for job in won])
+        round_.drop(won)
         for job in won:
-            job.round = None
-            del round_.jobs[job.index]
             job.wake(Done(job.bid.won))
-        if not round_.jobs:
-            round_.end()
         self._waits_less(round_, len(won))
 
     def _part(self, bids: _Bids, waited: bool = False) -> None:
@@ -507,10 +512,7 @@ class Rounds:
         round_ = job.round
         if round_ is None:
             return
-        job.round = None
-        del round_.jobs[job.index]
-        if not round_.jobs:
-            round_.end()
+        round_.drop((job,))
         if job.pause_end is None:
             self._waits_less(round_)
         else:

@@ -14,6 +14,7 @@ from paxoskv import Entry, StoreDamaged, StoreError, Unavailable, wire
 from paxoskv.host import Host
 from paxoskv.identity import Address, new_cluster
 from paxoskv.kv import open_kv
+from paxoskv.limits import COMPANY
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import (
     NO_TOP,
@@ -38,6 +39,7 @@ from paxoskv.paxos.messages import (
     Vote,
     Voted,
 )
+from paxoskv.paxos.series import Accepts
 from paxoskv.server import listen, serve
 from paxoskv.storage.memory import Ledger, MemoryStore
 from paxoskv.tasks import unwrapped
@@ -315,6 +317,78 @@ async def test_r1_a_flush_that_had_begun_before_is_not_enough() -> None:
             store.gate.release()
     assert first == [0]
     assert told == [0, 1]
+
+
+class QuickStore(MemoryStore):
+    """A store that counts its flushes, which take no time."""
+
+    __slots__ = ("flushed", "flushes", "saved")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saved = self.flushed = self.flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        self.flushed = self.saved
+
+
+async def test_who_is_alone_for_a_while_is_not_kept_waiting_for_others() -> None:
+    store = QuickStore()
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], store)
+
+    passes = 0
+
+    class Passes(trio.abc.Instrument):
+        def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+            nonlocal passes
+            passes += task is ours
+
+    async def others_have_their_turn(who: object) -> bool:
+        before = passes
+        store.saved += 1
+        await host.durable(who)
+        assert store.flushed == store.saved
+        return passes > before
+
+    ours = trio.lowlevel.current_task()
+    trio.lowlevel.add_instrument(Passes())
+    me, other = object(), object()
+    for who in (me, other, me):
+        had = [await others_have_their_turn(who) for _ in range(COMPANY + 2)]
+        assert had == [True] * COMPANY + [False, False]
+        assert not await others_have_their_turn(None), "hints are nobody's"
+
+
+async def test_those_who_come_by_turns_share_their_flushes() -> None:
+    store = QuickStore()
+    host = Host(new_cluster([Address("127.0.0.1", 1)])[0], store)
+
+    async def save(times: int) -> None:
+        me = object()
+        for _ in range(times):
+            store.saved += 1
+            await host.durable(me)
+            await trio.lowlevel.checkpoint()
+
+    await save(2 * COMPANY)  # alone
+    alone = store.flushes
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(save, 50)
+    assert alone == 2 * COMPANY
+    assert store.flushes - alone < 100, "not each for itself"
+
+
+async def test_r1_votes_for_a_series_are_not_told_before_they_are_on_disk() -> None:
+    store = GatedStore()
+    series = Accepts(ME, [1, 2], ["foo", "bar"], [0, 0], [b"", b""], [None, None])
+    async with acceptor_on(store) as address, connected(address) as stream:
+        await stream.send_all(wire.run(5, wire.encode_requests([series])))
+        assert await is_silent(stream)
+        store.gate.set()
+        (payload,) = wire.FrameBuffer().feed(await stream.receive_some())
+        assert wire.open_replies(payload) == (5, 2, None)
 
 
 async def test_hints_are_not_flushed_while_the_store_is_mended(
