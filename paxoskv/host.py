@@ -8,7 +8,7 @@ arrived, and what those in line are told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
@@ -123,10 +123,10 @@ class Host:
             return Voted(reply.top, self.lines.crowded(request.instance.key, who))
         return reply
 
-    def vote(self, accepts: Accepts, who: object = None) -> Collection[Reply]:
-        """The replies to Accepts, as :meth:`reply` gives them."""
+    def vote(self, accepts: Accepts) -> int:
+        """Vote for Accepts; to how many, from the first, a plain Voted is the reply."""
         if self.lines:
-            return [self.reply(each, who) for each in accepts]
+            return 0  # whoever waits for a turn may have to be mentioned
         return self._serve(self.acceptor.vote, accepts)
 
     def learn(self, commits: Commits, who: object = None) -> None:

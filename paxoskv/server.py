@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from typing import Final, NoReturn
 
 import trio
@@ -349,20 +350,23 @@ class Connection:
             return part
 
         for request in requests:
-            replies: Collection[Reply]
+            replies: Iterable[Reply]
             if isinstance(request, Accepts):
-                replies = self._host.vote(request, self)
+                voted = self._host.vote(request)
+                if voted == len(request):
+                    if pending:
+                        yield cut()
+                    yield run(first, encode_votes(voted)), 0
+                    first += voted
+                    continue
+                others = islice(request, voted, None)  # one by one, for they may be large
+                reply_to = self._host.reply
+                replies = chain(Votes(request.vers[:voted]), (reply_to(e, self) for e in others))
             elif isinstance(request, Commits):
                 self._host.learn(request, self)  # which nobody wants to know
                 continue
             else:
                 replies = (self._host.reply(request, self),)
-            if isinstance(replies, Votes):
-                if pending:
-                    yield cut()
-                yield run(first, encode_votes(len(replies))), 0
-                first += len(replies)
-                continue
             for reply in replies:
                 pending.append(reply)
                 size += size_of(reply)

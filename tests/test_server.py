@@ -21,7 +21,7 @@ from paxoskv.errors import StoreError
 from paxoskv.host import Host, Store
 from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import MIB
-from paxoskv.paxos.acceptor import Summary
+from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import (
     Accept,
     Ballot,
@@ -33,12 +33,16 @@ from paxoskv.paxos.messages import (
     Proposal,
     ProposalId,
     Read,
+    Refusal,
     Reply,
+    Request,
     Scan,
     Turn,
+    Vote,
     Voted,
 )
-from paxoskv.server import Server, listen
+from paxoskv.paxos.series import Accepts, Commits
+from paxoskv.server import Connection, Server, listen
 from paxoskv.storage.memory import MemoryStore
 
 from .frames import replies_in
@@ -447,3 +451,54 @@ async def test_r12_a_flush_does_not_wait_for_other_threads() -> None:
         server.host._flush_time = 1.0  # so that the next flush goes to a thread
         with trio.fail_after(5):
             await server.host.answer([Prepare(Instance("foo", 0), Ballot(1, ME))])
+
+
+async def test_r12_what_refuses_a_series_is_made_as_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each refusal shows what was voted for, and that may be large."""
+    made, sent = 0, list[int]()
+    reply, send = Host.reply, Connection._send
+
+    def count_made(self: Host, request: Request, who: object = None) -> Reply:
+        nonlocal made
+        made += 1
+        return reply(self, request, who)
+
+    async def count_sent(self: Connection, replies: bytearray, rests: bool) -> None:
+        sent.append(made)
+        await send(self, replies, rests)
+
+    monkeypatch.setattr(Host, "reply", count_made)
+    monkeypatch.setattr(Connection, "_send", count_sent)
+    store = MemoryStore()
+    ballot = Ballot(1, b"p" * 16)
+    vote = Vote(ballot, Proposal(ProposalId(b"p" * 16, 1), bytes(100_000)))
+    keys = [f"k{number}" for number in range(30)]
+    for key in keys[2:]:
+        store.save(store.ledger(key), Summary(top=0), {0: Register(ballot, vote)})
+    series = Accepts(b"m" * 16, range(1, 31), keys, [0] * 30, [b""] * 30, [None] * 30)
+    async with serving(store) as (_, address), connected(address) as stream:
+        await stream.send_all(wire.run(5, wire.encode_requests([series])))
+        runs = await replies_to(stream, 30)
+    assert [first for first, _ in runs] == [5, *range(10, 35, 3)]
+    replies = [each for _, part in runs for each in part]
+    assert replies == [Voted(0)] * 2 + [Refusal(ballot, vote, 0)] * 28
+    assert sent[:3] == [3, 6, 9]
+
+
+async def test_a_series_beside_other_requests_is_answered_in_its_place() -> None:
+    read = Read(Instance("foo", 0))
+    series = Accepts(b"m" * 16, [1, 2], ["foo", "bar"], [0, 0], [b"", b""], [None, None])
+    async with serving(MemoryStore()) as (_, address), connected(address) as stream:
+        await stream.send_all(wire.run(5, wire.encode_requests([read, series, read, series])))
+        buffer = wire.FrameBuffer()
+        frames: list[tuple[int, int, bytes | None]] = []
+        while len(frames) < 4:
+            frames += map(wire.open_replies, buffer.feed(await stream.receive_some()))
+        assert [frame[:2] for frame in frames] == [(5, 1), (6, 2), (8, 1), (9, 2)]
+        assert [encoded is None for _, _, encoded in frames] == [False, True, False, True]
+        commits = Commits(b"m" * 16, [1, 2], ["foo", "bar"], [0, 0])
+        await stream.send_all(wire.run(11, wire.encode_requests([commits, read])))
+        ((first, (chosen,)),) = await replies_to(stream, 1)
+        assert (first, chosen) == (11, Chosen(Proposal(ProposalId(b"m" * 16, 1), b""), 0))

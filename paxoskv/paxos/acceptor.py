@@ -8,7 +8,7 @@ it to a store, and keeps what belongs to a key as a whole: its top, and its floo
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, assert_never
 
 from ..errors import ProtocolError
@@ -43,7 +43,7 @@ from .messages import (
     Vote,
     Voted,
 )
-from .series import Accepts, Commits, Votes
+from .series import Accepts, Commits
 
 
 class Register(NamedTuple):
@@ -281,8 +281,13 @@ class Acceptor:
             case _:
                 assert_never(request)
 
-    def vote(self, accepts: Accepts) -> Collection[Reply]:
-        """Answer Accepts, one after the other; in short, where it votes for all of them."""
+    def vote(self, accepts: Accepts) -> int:
+        """Vote for Accepts, one after the other, as long as the answer is a plain :class:`Voted`.
+
+        Returns:
+            How many were answered so. The next one is to be handled by itself, which gives the
+            answer that it has, and then those that follow.
+        """
         store, owner = self._store, accepts.owner
         columns = zip(
             store.ledgers(accepts.keys),
@@ -292,22 +297,13 @@ class Acceptor:
             accepts.afters,
             strict=True,
         )
-        replies: list[Reply] | None = None  # in full, once one of them is of another kind
         for index, (ledger, ver, serial, value, after) in enumerate(columns):
             if after is None and ver > ledger.summary.top and ledger.register(ver) is BLANK:
                 # As `answer` does with a blank register, above the top.
                 store.cast(ledger, ver, ProposalId(owner, serial), value)
-                if replies is None:
-                    continue
-                reply: Reply = Voted(ver)
-            else:
-                reply = self._answer(ledger, accepts[index])
-                if replies is None:
-                    if reply == Voted(ver):
-                        continue
-                    replies = [*Votes(accepts.vers[:index])]
-            replies.append(reply)
-        return Votes(accepts.vers) if replies is None else replies
+            elif self._answer(ledger, accepts[index]) != Voted(ver):
+                return index
+        return len(accepts)
 
     def learn(self, commits: Commits) -> None:
         """Take Commits, one after the other."""
