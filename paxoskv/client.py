@@ -206,7 +206,8 @@ class Client:
             # Of a version that was there before, it says nothing that others have written it.
             was_next = known is None or known.ver < instance.ver
             self._learn_of_others(proposer, waits, beaten=taken and was_next)
-            self._keep_turn(instance.key, waits and taken)
+            unused = not isinstance(decision, Proposal) or decision.id != own.id
+            self._keep_turn(instance.key, waits and unused)
         assert decision is not None, "whoever proposes something ends with something"
         if isinstance(decision, Proposal):
             self._remembered.learn(instance.key, Latest(instance.ver, decision))

@@ -74,7 +74,7 @@ class Host:
         self._store = store
         self._flushing = False
         self._flush_time = QUICK_FLUSH  # of the slowest one lately
-        self._served: object = None  # for whom the last one was
+        self._served: int | None = None  # for whom the last one was
         self._company = COMPANY  # flushes for which others may come along
         self._thread = trio.CapacityLimiter(1)  # of its own: look-ups of names may take all others
         self._flushed = trio.lowlevel.ParkingLot()  # those who wait for the next flush to end
@@ -164,16 +164,16 @@ class Host:
                 return ""
         return key if key in self.lines and self.acceptor.known(key).ver < ver else ""
 
-    async def durable(self, who: object = None) -> None:
+    async def durable(self, who: int | None = None) -> None:
         """Wait until all that is saved by now is on disk. One flush serves all who wait.
 
         Between the making of replies and this nothing may be awaited: a failure in between
         would not be noticed, after which the store has forgotten what they rest on.
 
         Args:
-            who: for whom; None: for nobody who waits.
+            who: for whom, as a number; None: for nobody who waits.
         """
-        if who is not None and who is not self._served:
+        if who is not None and who != self._served:
             self._served, self._company = who, COMPANY
         failures, saved = self._failures, self._store.saved
         while self._failures == failures and self._store.flushed < saved:

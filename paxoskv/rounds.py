@@ -459,6 +459,7 @@ class Rounds:
         if len(bids.heard) >= quorums.fast_quorum:
             self._win(bids)
         elif len(bids.heard) == quorums.quorum:
+            self._measure(bids.round)
             self._pauses.begin(bids, min(self._round_trip, MAX_PAUSE))
 
     def _win(self, bids: _Bids) -> None:

@@ -380,7 +380,7 @@ class Connection:
         """Send replies, and where they rest on what is saved only once it is on disk."""
         self._server.hold(self, len(replies))
         if rests:
-            await self._host.durable(self)
+            await self._host.durable(id(self))
         await self._sender.send(replies)
         self._server.hold(self, -len(replies))
 

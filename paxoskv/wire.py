@@ -299,17 +299,17 @@ def decode_requests(payload: bytes) -> tuple[int | None, list[Request | Accepts 
     Raises:
         ProtocolError: it is no frame of requests.
     """
-    if payload[:2] == _UNANSWERED:
-        _, encoded = _open_array(payload, 2)
-        requests = _messages(encoded, _REQUESTS)
-        if not all(isinstance(request, Commit | Commits) for request in requests):
-            raise ProtocolError("only commits need no answer")
-        return None, requests
-    first, at = _open_run(payload)
+    first, at = (None, 2) if payload[:2] == _UNANSWERED else _open_run(payload)
     _, encoded = _open_array(payload, at)
     requests = _messages(encoded, _REQUESTS)
-    count = _integer(count_of(requests), 1, MAX_BATCH_MESSAGES)
-    _integer(first, 0, MAX_REQUEST_ID - count)
+    series = sum([len(each) for each in requests if isinstance(each, _SERIES)])
+    if series and len(requests) + series > MAX_BATCH_MESSAGES:
+        raise ProtocolError(f"a frame has at most {MAX_BATCH_MESSAGES} messages, series included")
+    if first is not None:
+        count = _integer(count_of(requests), 1, MAX_BATCH_MESSAGES)
+        _integer(first, 0, MAX_REQUEST_ID - count)
+    elif not all(isinstance(request, Commit | Commits) for request in requests):
+        raise ProtocolError("only commits need no answer")
     return first, requests
 
 

@@ -344,7 +344,7 @@ async def test_who_is_alone_for_a_while_is_not_kept_waiting_for_others() -> None
             nonlocal passes
             passes += task is ours
 
-    async def others_have_their_turn(who: object) -> bool:
+    async def others_have_their_turn(who: int | None) -> bool:
         before = passes
         store.saved += 1
         await host.durable(who)
@@ -353,7 +353,7 @@ async def test_who_is_alone_for_a_while_is_not_kept_waiting_for_others() -> None
 
     ours = trio.lowlevel.current_task()
     trio.lowlevel.add_instrument(Passes())
-    me, other = object(), object()
+    me, other = 1, 2
     for who in (me, other, me):
         had = [await others_have_their_turn(who) for _ in range(COMPANY + 2)]
         assert had == [True] * COMPANY + [False, False]
@@ -364,18 +364,17 @@ async def test_those_who_come_by_turns_share_their_flushes() -> None:
     store = QuickStore()
     host = Host(new_cluster([Address("127.0.0.1", 1)])[0], store)
 
-    async def save(times: int) -> None:
-        me = object()
+    async def save(me: int, times: int) -> None:
         for _ in range(times):
             store.saved += 1
             await host.durable(me)
             await trio.lowlevel.checkpoint()
 
-    await save(2 * COMPANY)  # alone
+    await save(0, 2 * COMPANY)  # alone
     alone = store.flushes
     async with trio.open_nursery() as nursery:
-        for _ in range(4):
-            nursery.start_soon(save, 50)
+        for me in range(4):
+            nursery.start_soon(save, me, 50)
     assert alone == 2 * COMPANY
     assert store.flushes - alone < 100, "not each for itself"
 

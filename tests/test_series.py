@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import Entry, Unavailable, limits, open_kv, open_local_cluster
 from paxoskv.errors import ProtocolError
@@ -333,6 +333,27 @@ async def test_r4_votes_for_a_part_of_a_series_count_for_that_part(
     assert not rounds._open
 
 
+async def test_a_series_waits_for_the_last_vote_as_long_as_one_append_would(
+    autojump_clock: MockClock,
+) -> None:
+    links = {acceptor: FakeLink() for acceptor in (A, B, C)}
+    async with trio.open_nursery() as nursery:
+        rounds = Rounds(cast("Any", links), lambda: Quorums(3), nursery, Random(1))
+        rounds._round_trip = 0.25
+        the_bid, _ = bid(Quorums(3))
+        nursery.start_soon(rounds.perform, BidJob(the_bid))
+        await trio.sleep(0.1)
+        for acceptor in (A, B):
+            links[acceptor].deliver(0, Votes([3]), False, True)
+        asked = links[A].batch
+        trip = rounds._round_trip
+        await trio.sleep(0.99 * trip)
+        assert links[A].batch is asked
+        await trio.sleep(0.02 * trip)
+        assert links[A].batch.alone == [Prepare(Instance("foo", 3), Ballot(1, ME))]
+        nursery.cancel_scope.cancel()
+
+
 async def put_all(kv: KV, *keys: str, val: object = 0) -> list[Entry]:
     """Put to keys at once, so that they go in one round."""
     entries: list[Entry] = []
@@ -398,7 +419,7 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalCluster, int], trio.
     durable = Host.durable
     held: dict[bytes, trio.Event] = {}
 
-    async def later(self: Host, who: object = None) -> None:
+    async def later(self: Host, who: int | None = None) -> None:
         if who is not None and self.identity.acceptor in held:
             await held[self.identity.acceptor].wait()
         await durable(self, who)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -250,6 +250,54 @@ def test_r12_what_a_key_takes_in_memory_is_counted_to_the_byte(on_disk: DiskStor
     on_disk._make_room(ledger)
     held = sum(map(disk._size_of_register, ledger.registers.values()))
     assert ledger.size == empty + held
+
+
+@changes_code
+@pytest.mark.parametrize("fast", [False, True])
+def test_r12_what_waits_for_a_flush_is_counted_with_long_summaries(
+    path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    with closing(DiskStore(path, IDENTITY)) as store:
+        put = 0
+
+        class Counting:
+            def __init__(self, batch: Any) -> None:
+                self._batch = batch
+
+            def put(self, name: bytes, data: bytes) -> None:
+                nonlocal put
+                put += len(data)
+
+        chosen = tuple(range(0, 8000, 2))  # not one after the other, so that each is written
+        ledger = store.ledger("k")
+        store.save(ledger, Summary(8000, 0, chosen), {})
+        store.flush()
+        monkeypatch.setattr(store._unwritten, "batch", Counting(store._unwritten.batch))
+        before = store._unwritten.size
+        for number in range(20):
+            if fast:
+                store.cast(ledger, 9000 + number, proposal(1).id, b"")
+            else:
+                store.summarize(ledger, Summary(8000, 0, (*chosen, 9000 + number)))
+        assert put > 20 * 8 * len(chosen)
+        assert put <= store._unwritten.size - before
+
+
+def test_r12_a_commit_keeps_nothing_of_the_vote_that_it_is_for(path: Path) -> None:
+    large = b"x" * 2**20
+    with closing(DiskStore(path, IDENTITY)) as store:
+        for ver in range(3):
+            store.cast(store.ledger("k"), ver, proposal(ver + 1).id, large)
+        store.flush()
+    with closing(DiskStore(path, IDENTITY)) as store:
+        acceptor = Acceptor(store)
+        for ver in range(3):
+            acceptor.handle(Commit(Instance("k", ver), proposal(ver + 1).id, None))
+            assert store.ledger("k").summary.chosen == (*range(ver + 1),)
+        assert not store.ledger("k").registers
+        assert not store.ledger("k").has_vote_for(0, proposal(2).id)
+        assert not store.ledger("k").has_vote_for(3, proposal(1).id)
+        assert store.ledger("k").register(2).voted is not None
 
 
 def test_ledgers_of_several_keys_are_those_of_each(store: AnyStore) -> None:

@@ -227,6 +227,7 @@ def test_a_frame_over_the_limit_is_refused_by_its_header_alone() -> None:
         list(FrameBuffer().feed((MAX_FRAME_BYTES + 1).to_bytes(4, "big")))
 
 
+READ = [0, "foo", 0]
 ACCEPTS = [8, ID, [1, 2], ["foo", "bar"], [0, 1], [b"value", None], [None, [ID, 1]]]
 COMMITS = [9, ID, [1, 2], ["foo", "bar"], [0, 1]]
 
@@ -235,7 +236,6 @@ def changed(message: list[object], field: int, value: object) -> list[object]:
     return [0, [READ, [*message[:field], value, *message[field + 1 :]]]]
 
 
-READ = [0, "foo", 0]
 PREPARE = [1, "foo", 0, 1, ID]
 ACCEPT = [2, "foo", 1, 1, ID, ID, 1, b"value", False, [ID, 1]]
 
@@ -292,6 +292,14 @@ HOSTILE_REQUESTS: dict[str, object] = {
     "series that are too many together": [
         0,
         2 * [[8, ID, [1] * 257, ["foo"] * 257, [0] * 257, [None] * 257, None]],
+    ],
+    "commits that are too many beside a read": [
+        0,
+        [READ, [9, ID, [1] * 512, ["foo"] * 512, [0] * 512]],
+    ],
+    "commits that are too many, without ids": [
+        None,
+        [[9, ID, [1] * 512, ["foo"] * 512, [0] * 512]],
     ],
     "a series of none": [0, [READ, [8, ID, [], [], [], [], None]]],
     "commits of none": [0, [READ, [9, ID, [], [], []]]],

@@ -111,11 +111,14 @@ class Ledger:
 
     def has_vote_for(self, ver: int, id_: ProposalId) -> bool:
         """Whether the register of a version has a vote for the proposal with this id."""
+        if not self.summary.floor <= ver <= self.reach:
+            return False
         register = self.registers.get(ver)
-        if isinstance(register, bytes):
-            return is_vote_for(register, id_)
-        _, voted, _ = self.register(ver)
-        return voted is not None and voted.proposal.id == id_
+        if register is None:  # not to be kept: it may be large, and nobody has looked at it
+            register = self._store.read_record(self, ver)
+        if register is None or isinstance(register, bytes):
+            return is_vote_for(register or b"", id_)
+        return register.voted is not None and register.voted.proposal.id == id_
 
     def below(self, ver: int) -> tuple[int, Register] | None:
         """The highest version below ``ver`` whose register has a sight, and the register."""
@@ -312,14 +315,17 @@ class DiskStore:
 
     def read_register(self, ledger: Ledger, ver: int) -> Register:
         """The register of a version that is not in memory, but is from now on."""
-        name = register_name(ledger.prefix, ver)
-        data = self._get(name)
+        data = self.read_record(ledger, ver)
         if data is None:
             return BLANK
-        register = self._load_register(name, data)
+        register = self._load_register(register_name(ledger.prefix, ver), data)
         self._make_room(ledger)
         self._grew(ledger, _remember(ledger, ver, register))
         return register
+
+    def read_record(self, ledger: Ledger, ver: int) -> bytes | None:
+        """The same as bytes, which are not kept in memory; None: there is none."""
+        return self._get(register_name(ledger.prefix, ver))
 
     def search_below(self, ledger: Ledger, ver: int) -> tuple[int, Register] | None:
         """The highest version below ``ver`` whose register has a sight, and the register."""
@@ -418,7 +424,7 @@ class DiskStore:
             changes = self._unwritten
             changes.batch.put(ledger.name, record)
             changes.batch.put(register_name(ledger.prefix, ver), data)
-            changes.size += _OVERHEAD + grown
+            changes.size += _OVERHEAD + len(record) + grown
             changes.ledgers[ledger.key] = ledger
             if before == UNHEARD:
                 self._count += 1
@@ -437,7 +443,7 @@ class DiskStore:
         with self._changing:
             changes = self._unwritten
             changes.batch.put(ledger.name, record)
-            changes.size += _OVERHEAD
+            changes.size += _OVERHEAD + len(record)
             changes.ledgers[ledger.key] = ledger
             ledger.summary = summary
             self.saved += 1

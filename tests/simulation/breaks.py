@@ -69,7 +69,7 @@ def _the_word_before_the_disk(right: Any) -> object:
 
 @_breaks(Host, "durable")
 def _reads_that_rest_on_what_is_not_on_disk(right: Any) -> object:
-    async def broken(self: Host, who: object = None) -> None:
+    async def broken(self: Host, who: int | None = None) -> None:
         if self._flushing:  # by another connection
             await trio.lowlevel.checkpoint()
         else:
