@@ -1533,7 +1533,7 @@ BREAKS: Final = (
         "R12",
         "Scans with short answers stop an acceptor for seconds.",
         "server.py",
-        "            searches += _searches(request)\n",
+        "                searches += _searches(request)\n",
         "",
         SERVER,
     ),
