@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import cbor2
 from rocksdict import (
@@ -514,8 +514,8 @@ class DiskStore:
     def _get_all(self, names: list[Any]) -> list[bytes | None]:
         """The same of several."""
         with _told(self._path):
-            records = cast("list[bytes | None]", self._db.get(names))
-        return records
+            records: Any = self._db.get(names)
+        return [*records]
 
     def _records(self, start: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """The records from one on, or from it back to the first."""
