@@ -306,7 +306,9 @@ def decode_requests(payload: bytes) -> tuple[int | None, list[Request | Accepts 
     if series and len(requests) + series > MAX_BATCH_MESSAGES:
         raise ProtocolError(f"a frame has at most {MAX_BATCH_MESSAGES} messages, series included")
     if first is not None:
-        count = _integer(count_of(requests), 1, MAX_BATCH_MESSAGES)
+        count = count_of(requests)
+        if not count:
+            raise ProtocolError("a frame with a request id has a request that it is for")
         _integer(first, 0, MAX_REQUEST_ID - count)
     elif not all(isinstance(request, Commit | Commits) for request in requests):
         raise ProtocolError("only commits need no answer")

@@ -2634,7 +2634,7 @@ BREAKS: Final = (
         "client.py",
         "if append.fast and self._unfinished.get(instance) is None:",
         "if append.fast:",
-        SERIES,
+        PREPARED,
     ),
     Break(
         "votes-answer-anything",
@@ -2808,15 +2808,6 @@ BREAKS: Final = (
         "wire.py",
         "if set(map(type, column)) != _ALL_INT or",
         "if",
-        WIRE,
-    ),
-    Break(
-        "series-without-a-limit",
-        "R12",
-        "One small frame asks for so many answers that others wait for seconds.",
-        "wire.py",
-        "    count = _integer(count_of(requests), 1, MAX_BATCH_MESSAGES)\n",
-        "    count = _integer(count_of(requests), 1, MAX_FRAME_BYTES)\n",
         WIRE,
     ),
     Break(
