@@ -73,6 +73,20 @@ async def test_r8_what_nothing_takes_along_goes_to_all_in_the_end(
     assert [len(link.told) for link in links] == [2, 0, 2]
 
 
+async def test_r8_what_others_have_proposed_is_told_as_theirs(autojump_clock: MockClock) -> None:
+    by_name, links = three_links()
+    owners = ME, b"o" * 16, ME
+    commits = [
+        Commit(Instance("foo", ver), ProposalId(owner, ver + 1), None)
+        for ver, owner in enumerate(owners)
+    ]
+    async with trio.open_nursery() as nursery:
+        pending = PendingCommits(by_name, nursery)
+        pending.add_all(commits, COMMIT_DELAY)
+    for link in links:
+        assert sorted(link.told) == sorted(commits)
+
+
 async def test_r12_what_becomes_due_while_others_are_told_is_not_told_in_driblets(
     autojump_clock: MockClock,
 ) -> None:
