@@ -360,7 +360,7 @@ class Client:
         finally:
             if isinstance(found, Doubtful):
                 self._unfinished.add(instance, Begun(write.ballots))
-        if isinstance(write, Bid) and write.whole and not append.waits:
+        if isinstance(write, Bid) and write.whole:
             return self._seen(append.key, write.won)  # and there is nothing else to be learned
         if isinstance(found, Doubtful):
             self._seen(append.key, found.latest)  # so that the next call does not begin here
@@ -383,9 +383,13 @@ class Client:
         return latest if latest is not None and latest.proposal.id == own.id else None
 
     def _write(self, append: _Append, instance: Instance, own: Proposal) -> Appender | Bid:
-        """What tries to write a proposal: a bid, where nothing was begun yet at the version."""
+        """What tries to write a proposal.
+
+        A bid, where nothing was begun yet at the version, and others are not known to write the
+        key: who waits in line for it is told more than votes.
+        """
         quorums = self._cluster.quorums
-        if append.fast and self._unfinished.get(instance) is None:
+        if append.fast and not append.waits and self._unfinished.get(instance) is None:
 
             def begin() -> Appender:
                 ballots = self._ballots()

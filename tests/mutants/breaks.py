@@ -2632,8 +2632,8 @@ BREAKS: Final = (
         "R5",
         "Its own promise at a higher ballot refuses it: each such put takes three round trips.",
         "client.py",
-        "if append.fast and self._unfinished.get(instance) is None:",
-        "if append.fast:",
+        "if append.fast and not append.waits and self._unfinished.get(instance) is None:",
+        "if append.fast and not append.waits:",
         PREPARED,
     ),
     Break(
