@@ -36,6 +36,9 @@ class Series(Generic[MessageT]):
     def __len__(self) -> int:
         return len(self.vers)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({[*self]})"
+
     def __contains__(self, item: object) -> bool:
         return any(each == item for each in self)
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 from paxoskv.errors import PaxosKVError
-from paxoskv.wire import FrameBuffer, decode_greeting, decode_requests
+from paxoskv.wire import FrameBuffer, decode_greeting, decode_requests, open_replies
 
 from ..frames import replies_in
 from .clock import Clock
@@ -51,13 +51,6 @@ class Trace:
             yield f"{time:12.6f} {who:<9} {what} {shown}\n"
 
 
-_DECODERS: tuple[Callable[[bytes], object], ...] = (
-    decode_requests,
-    replies_in,
-    decode_greeting,
-)
-
-
 def _messages(data: bytes) -> str:
     """The messages in what is mostly a whole number of frames."""
     try:
@@ -65,6 +58,18 @@ def _messages(data: bytes) -> str:
     except PaxosKVError:
         shown = []
     return "; ".join(shown) or f"{len(data)} bytes of a frame"
+
+
+def _replies(payload: bytes) -> object:
+    first, count, encoded = open_replies(payload)
+    return (first, f"{count} votes") if encoded is None else replies_in(payload)
+
+
+_DECODERS: tuple[Callable[[bytes], object], ...] = (
+    decode_requests,
+    _replies,
+    decode_greeting,
+)
 
 
 def _message(payload: bytes) -> str:
