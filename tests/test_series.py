@@ -49,6 +49,8 @@ from paxoskv.storage.disk import DiskStore
 from paxoskv.storage.memory import MemoryStore
 from paxoskv.wire import encode_replies
 
+from .builds import changes_code
+
 ME, OTHER = b"m" * 16, b"o" * 16
 A, B, C = (bytes([letter]) * 16 for letter in b"ABC")
 KEYS = "foo", "bar", "日本", "🦆"
@@ -381,6 +383,7 @@ def parted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return parted
 
 
+@changes_code
 async def test_bids_of_a_round_are_decided_in_one_round_trip(parted: list[bool]) -> None:
     async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
         await put_all(kv, *KEYS)
@@ -394,6 +397,7 @@ async def test_bids_of_a_round_are_decided_in_one_round_trip(parted: list[bool])
     assert not parted
 
 
+@changes_code
 async def test_r7_one_of_a_series_is_refused_and_the_others_are_decided(
     parted: list[bool],
 ) -> None:
@@ -433,6 +437,7 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalCluster, int], trio.
     return hold
 
 
+@changes_code
 async def test_r4_a_majority_of_votes_for_a_series_is_not_enough(
     hold: Callable[[LocalCluster, int], trio.Event],
     parted: list[bool],
@@ -457,6 +462,7 @@ async def test_r4_a_majority_of_votes_for_a_series_is_not_enough(
         assert not parted, "the third came in time"
 
 
+@changes_code
 async def test_r4_without_a_fast_quorum_in_time_each_is_finished_by_phase_1(
     hold: Callable[[LocalCluster, int], trio.Event], parted: list[bool]
 ) -> None:
