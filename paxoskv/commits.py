@@ -1,14 +1,15 @@
 """Commits under way: what is chosen, and the acceptors are still to be told (rule R8).
 
-Each waits for a moment. Where the next version of the key is written meanwhile, its ``Accept``
-tells what is chosen for the last one; what is left goes to all acceptors, together. Nobody waits
-for commits, and one that is lost is no harm.
+Each waits for a moment. What a series of Accepts has proposed is told in one word, with the next
+round; else, where the next version of the key is written meanwhile, its ``Accept`` tells what is
+chosen for the last one. What is left goes to all acceptors, together. Nobody waits for commits, and
+one that is lost is no harm.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from itertools import accumulate
 
 import trio
@@ -19,10 +20,11 @@ from .limits import (
     MAX_BATCH_BYTES,
     MAX_BATCH_MESSAGES,
     MAX_PENDING_COMMITS,
+    MAX_PENDING_SERIES,
 )
 from .link import Batch, Link
-from .paxos.messages import Accept, AcceptorId, Commit, Instance, ProposalId, Reply, Request
-from .paxos.series import Commits
+from .paxos.messages import Accept, AcceptorId, Commit, Instance, Reply, Request
+from .paxos.series import CommitSeries
 from .wire import size_of
 
 
@@ -42,12 +44,13 @@ class PendingCommits:
         self._links = links
         self._nursery = nursery
         self._waiting: dict[Instance, tuple[Commit, float]] = {}  # and until when
+        self._series: list[tuple[Commit, float]] = []  # the first one of each
         self._sending = False  # whether a task waits to send them
         self._nap = trio.CancelScope()  # until when it sleeps
 
     def __len__(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
+        """How many wait, all of a series as one."""
+        return len(self._waiting) + len(self._series)
 
     def add(self, commit: Commit, delay: float) -> None:
         """Let a commit wait for so many seconds, if nothing takes it along before.
@@ -66,6 +69,20 @@ class PendingCommits:
             if len(waiting) == MAX_PENDING_COMMITS:
                 del waiting[next(iter(waiting))]
             waiting[commit.instance] = commit, until
+        self._wait(until)
+
+    def add_series(self, first: Commit, delay: float) -> None:
+        """The same for those of a whole series, of which this is the first.
+
+        All acceptors that can be told must have been sent the series.
+        """
+        until = trio.current_time() + delay
+        if len(self._series) == MAX_PENDING_SERIES:
+            del self._series[0]
+        self._series.append((first, until))
+        self._wait(until)
+
+    def _wait(self, until: float) -> None:
         if until < self._nap.deadline:
             self._nap.deadline = until
         if not self._sending:
@@ -75,9 +92,12 @@ class PendingCommits:
     def take(self, instance: Instance) -> Commit | None:
         """Let a commit wait no more, and give it back: whoever takes it tells it, or others do."""
         commit, _ = self._waiting.pop(instance, (None, 0.0))
-        if not self._waiting:  # else whoever sends them would wake for nothing, again and again
-            self._nap.deadline = trio.current_time() + COMMIT_PATIENCE
+        self._rest()
         return commit
+
+    def _rest(self) -> None:
+        if not self:  # else whoever sends them would wake for nothing, again and again
+            self._nap.deadline = trio.current_time() + COMMIT_PATIENCE
 
     def ride(self, request: Request) -> Request:
         """The request; an Accept takes along what is chosen for the version before."""
@@ -88,13 +108,14 @@ class PendingCommits:
                 return Accept(*request[:4], commit.id)
         return request
 
-    def ahead(self, keys: Sequence[str], vers: Sequence[int]) -> Sequence[ProposalId | None]:
-        """What is chosen for the versions before these, as a series of Accepts takes it along."""
-        if not self._waiting:
-            return (None,) * len(keys)
-        instances = zip(keys, vers, strict=True)
-        commits = [self.take(Instance(key, ver - 1)) if ver else None for key, ver in instances]
-        return [None if commit is None else commit.id for commit in commits]
+    def take_series(self) -> list[CommitSeries]:
+        """Let those of whole series wait no more, and give them back: whoever takes them tells."""
+        if not self._series:
+            return []
+        series = [CommitSeries(first.id) for first, _ in self._series]
+        self._series.clear()
+        self._rest()
+        return series
 
     def tell_now(self, instance: Instance, link: Link) -> None:
         """Tell one acceptor at once, for others wait there; the rest hear of it from these.
@@ -110,8 +131,11 @@ class PendingCommits:
     async def send(self) -> None:
         """Send the commits that wait, and wait for a bounded while until they have arrived."""
         with trio.move_on_after(COMMIT_PATIENCE):
-            while commits := self._due(math.inf):
-                batch = Batch(commits)
+            # Of each series the first is told by itself as well, for that is answered.
+            firsts = [first for first, _ in self._series]
+            while commits := firsts + self._due(math.inf):
+                batch = Batch(commits, commits=self.take_series())
+                firsts = []
                 async with trio.open_nursery() as nursery:
                     for link in self._links.values():
                         if link.ready:
@@ -119,14 +143,14 @@ class PendingCommits:
 
     async def _send_later(self) -> None:
         """Send the commits that nothing has taken along by their time."""
-        while self._waiting:
-            earliest = min(until for _, until in self._waiting.values())
+        while self:
+            earliest = min(until for _, until in (*self._waiting.values(), *self._series))
             soon = trio.current_time() + COMMIT_DELAY  # so that many go together
             with trio.CancelScope(deadline=max(earliest, soon)) as self._nap:
                 await trio.sleep_forever()
             now = trio.current_time()  # what becomes due while these are sent is sent later
-            while commits := self._due(now):
-                batch = Batch((), commits=_series(commits))
+            while (commits := self._due(now)) or self._series:
+                batch = Batch(commits, commits=self.take_series())
                 for link in self._links.values():
                     if link.ready:
                         link.tell(batch)
@@ -135,7 +159,8 @@ class PendingCommits:
     def _due(self, due: float) -> list[Commit]:
         """Take those that wait no longer than until then, as many as a frame has room for."""
         waiting = self._waiting.values()
-        commits = [commit for commit, until in waiting if until <= due][:MAX_BATCH_MESSAGES]
+        most = MAX_BATCH_MESSAGES - 2 * MAX_PENDING_SERIES  # which may go along
+        commits = [commit for commit, until in waiting if until <= due][:most]
         if sum(map(size_of, commits)) > MAX_BATCH_BYTES:
             ends = accumulate(map(size_of, commits))
             commits = [
@@ -144,11 +169,3 @@ class PendingCommits:
         for commit in commits:
             del self._waiting[commit.instance]
         return commits
-
-
-def _series(commits: Iterable[Commit]) -> list[Commits]:
-    """Commits as series, of which mostly there is one: for each owner of proposals."""
-    owned: dict[bytes, list[tuple[int, str, int]]] = {}
-    for (key, ver), (owner, serial), _ in commits:
-        owned.setdefault(owner, []).append((serial, key, ver))
-    return [Commits(owner, *zip(*rows, strict=True)) for owner, rows in owned.items()]

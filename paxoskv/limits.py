@@ -114,6 +114,10 @@ MAX_OPEN_ROUNDS: Final = 16
 MAX_PENDING_COMMITS: Final = 4096
 """Commits that wait to be sent; beyond, the oldest are forgotten, which is no harm (R8)."""
 
+MAX_PENDING_SERIES: Final = MAX_OPEN_ROUNDS
+"""Series of which all is chosen, and that is still to be told; likewise."""
+assert MAX_ROUND_OPERATIONS + MAX_PENDING_SERIES <= MAX_BATCH_MESSAGES
+
 COMMIT_DELAY: Final = 0.01
 """How long a commit waits for the next version of its key to ride on."""
 
@@ -168,6 +172,11 @@ RECONNECT_MAX: Final = 1.0
 """The longest such pause."""
 
 # --- An acceptor -----------------------------------------------------------------
+
+MAX_HEARD_ACCEPTS: Final = MAX_PENDING_SERIES * MAX_ROUND_OPERATIONS
+"""Accepts of series that an acceptor keeps in mind for each connection, until it is told that they
+are chosen; without their values."""
+assert MAX_HEARD_ACCEPTS >= MAX_BATCH_MESSAGES
 
 MAX_CONNECTIONS: Final = 1024
 """Connections that an acceptor serves at a time; for one more, the one that has been idle for

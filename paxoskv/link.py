@@ -34,7 +34,7 @@ from .limits import (
     SLOWEST_LINK,
 )
 from .paxos.messages import AcceptorId, Reply, Request, Turn, answers
-from .paxos.series import Accepts, Commits, Votes
+from .paxos.series import Accepts, CommitSeries, Votes
 from .stream import Stream, connect
 from .wire import (
     FrameBuffer,
@@ -64,7 +64,7 @@ class Batch:
     Args:
         requests: the requests.
         accepts: more of them, which follow these.
-        commits: what is told before, and not answered.
+        commits: are told before, and not answered.
 
     Attributes:
         alone: the requests that are in no series.
@@ -79,7 +79,7 @@ class Batch:
         self,
         requests: Sequence[Request],
         accepts: Accepts | None = None,
-        commits: Sequence[Commits] = (),
+        commits: Sequence[CommitSeries] = (),
     ) -> None:
         self.alone = requests
         self.accepts = accepts
@@ -162,9 +162,14 @@ class Exchange:
         return not self._missing
 
     @property
+    def begun(self) -> bool:
+        """Whether its frame was begun, so that nothing takes it back."""
+        return self.first >= 0
+
+    @property
     def again(self) -> bool:
         """Whether it may have arrived, with this connection or with one before."""
-        return self._again or self.first >= 0
+        return self._again or self.begun
 
     def begin(self, first: int) -> bytes:
         """The frame to send, now that it has request ids, if it needs any."""

@@ -41,7 +41,7 @@ from .limits import (
 from .link import Batch, Deliver, Exchange, Link
 from .pauses import Pauses
 from .paxos.bid import Bid
-from .paxos.messages import AcceptorId, Commit, Reply, Request
+from .paxos.messages import AcceptorId, Reply, Request
 from .paxos.operation import Done, Doubtful, Latest, Operation, Outcome, Pause, ResultT
 from .paxos.quorums import Quorums
 from .paxos.series import Accepts, Votes
@@ -168,7 +168,12 @@ class _Round:
     def ask_again(self, link: Link, deliver: Deliver, exchange: Exchange) -> None:
         """An exchange has ended; if its connection was lost, a task waits for the next one."""
         if not exchange.answered:
+            self.posted.remove((link, exchange))
             self.ask(link, deliver, exchange.again)
+
+    def has_sent(self, link: Link) -> bool:
+        """Whether its batch has gone out, or has begun to, on the connection that is there now."""
+        return any(each is link and exchange.begun for each, exchange in self.posted)
 
     async def _ask_later(self) -> None:
         """Ask whoever could not be asked at once, until it is over."""
@@ -300,7 +305,7 @@ class Rounds:
             raise
         finally:
             if operation.commit is not None:
-                self._commit(operation.commit)
+                self.commits.add(operation.commit, self._commit_delay())
         outcome = job.outcome
         assert outcome is not None
         if isinstance(outcome, Exception):
@@ -321,9 +326,9 @@ class Rounds:
         self._continuing.pop(job, None)
         self._leave_round(job)
 
-    def _commit(self, *commits: Commit) -> None:
-        delay = max(COMMIT_DELAY, COMMIT_ROUND_TRIPS * self._round_trip)
-        self.commits.add_all(commits, min(delay, COMMIT_PATIENCE))
+    def _commit_delay(self) -> float:
+        """How long a commit waits for a round that takes it along."""
+        return min(max(COMMIT_DELAY, COMMIT_ROUND_TRIPS * self._round_trip), COMMIT_PATIENCE)
 
     def _pause(self, job: Job[Any], pause: Pause) -> None:
         """Let a job wait for a while, before it takes its next step."""
@@ -380,7 +385,8 @@ class Rounds:
         alone = [self.commits.ride(job.request) for job in jobs if job.request is not None]
         if bids and alone:
             jobs = [job for job in jobs if job.request is not None] + [*bids]
-        batch = Batch(alone, self._series(bids) if bids else None)
+        accepts = self._series(bids) if bids else None
+        batch = Batch(alone, accepts, self.commits.take_series())
         round_ = _Round(jobs, bids, self._links, batch, self._nursery)
         self.count += 1
         self._open += 1
@@ -413,8 +419,7 @@ class Rounds:
         """What the bids of a round ask for."""
         ids, values = zip(*[job.bid.own for job in bids], strict=True)
         keys, vers = zip(*[job.bid.instance for job in bids], strict=True)
-        afters = self.commits.ahead(keys, vers)
-        return Accepts(ids[0].proposer, [serial for _, serial in ids], keys, vers, values, afters)
+        return Accepts(ids[0].proposer, [serial for _, serial in ids], keys, vers, values)
 
     def _deliver(
         self,
@@ -467,12 +472,21 @@ class Rounds:
         round_ = bids.round
         self._measure(round_)
         self._part_from(bids)
+        self._commit_series(round_)
         won = bids.carried
-        self._commit(*[Commit(job.bid.instance, job.bid.own.id, None) for job in won])
         round_.drop(won)
         for job in won:
             job.wake(Done(job.bid.won))
         self._waits_less(round_, len(won))
+
+    def _commit_series(self, round_: _Round) -> None:
+        """All that the series of a round has proposed is chosen, and the acceptors may not know."""
+        accepts = round_.batch.accepts
+        assert accepts is not None, "bids go out as a series"
+        if all(round_.has_sent(link) or not link.ready for link in self._links.values()):
+            self.commits.add_series(accepts.commits[0], self._commit_delay())
+        else:  # to some the name of the series would say nothing
+            self.commits.add_all(accepts.commits, self._commit_delay())
 
     def _part(self, bids: _Bids, waited: bool = False) -> None:
         """They are not decided together: each goes on by itself, with what was heard.

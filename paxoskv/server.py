@@ -19,6 +19,7 @@ from typing import Final, NoReturn
 import trio
 
 from .errors import ProtocolError, StoreDamaged, StoreError
+from .heard import Heard
 from .host import Host, Store
 from .identity import Address, Identity
 from .limits import (
@@ -35,7 +36,7 @@ from .limits import (
 )
 from .lines import Place
 from .paxos.messages import END, Commit, Find, Reply, Request, Scan, Status, Turn
-from .paxos.series import Accepts, Commits, Votes
+from .paxos.series import Accepts, Commits, CommitSeries, Votes
 from .stream import Stream
 from .tasks import leaves
 from .wire import (
@@ -53,7 +54,7 @@ from .wire import (
 logger: Final = logging.getLogger(__name__)
 
 _SEARCHES: Final = Scan, Status  # requests for which the store is searched whatever they ask
-_RESTS_ON_NOTHING: Final = Commit, Commits, Turn  # requests of which the answers do; see above
+_RESTS_ON_NOTHING: Final = Commit, CommitSeries, Turn  # requests of which the answers do; see above
 
 
 async def listen(address: Address) -> list[trio.SocketListener]:
@@ -209,6 +210,8 @@ class Connection:
         self._stream = stream
         self._sender = _Sender(stream)
         self._buffer = FrameBuffer()
+        self._heard = Heard()
+        self._chosen: list[Commits] = []  # what it was told, and is still to be learned
         self._began = 0.0  # when the unfinished frame did, if there is one
 
     def burden(self, now: float) -> float:
@@ -283,6 +286,7 @@ class Connection:
         rests = False  # whether any of them rests on what is saved
         searched = 0  # how often the store was searched for them
         held = 0  # bytes of the frames that they answer
+        heard = self._heard.size
         answered = False
         frames = self._feed(data)
         data = b""
@@ -317,10 +321,18 @@ class Connection:
                     await trio.lowlevel.checkpoint()  # and others have their turn
         if replies:
             await self._send(replies, rests)
-        self._server.hold(self, -held)
+        self._server.hold(self, self._heard.size - heard - held)
+        await self._learn()
         if answered:  # which may have taken its time, and that was not the next frame's
             self._began = trio.current_time()
         return True
+
+    async def _learn(self) -> None:
+        """Learn what was told to be chosen, for which nobody waits, once all is answered."""
+        while self._chosen:
+            self._host.learn(self._chosen.pop(0), self)
+            if self._chosen:
+                await trio.lowlevel.checkpoint()  # and others have their turn
 
     def _feed(self, data: bytes) -> Iterator[bytes]:
         """The frames that are complete by now; what is left of the next one is held."""
@@ -352,6 +364,7 @@ class Connection:
         for request in requests:
             replies: Iterable[Reply]
             if isinstance(request, Accepts):
+                self._heard.note(request)
                 voted = self._host.vote(request)
                 if voted == len(request):
                     if pending:
@@ -362,8 +375,10 @@ class Connection:
                 others = islice(request, voted, None)  # one by one, for they may be large
                 reply_to = self._host.reply
                 replies = chain(Votes(request.vers[:voted]), (reply_to(e, self) for e in others))
-            elif isinstance(request, Commits):
-                self._host.learn(request, self)  # which nobody wants to know
+            elif isinstance(request, CommitSeries):
+                commits = self._heard.take(request.name)
+                if commits is not None:
+                    self._chosen.append(commits)
                 continue
             else:
                 replies = (self._host.reply(request, self),)
@@ -443,7 +458,7 @@ class _Sender:
             self._lock.release()
 
 
-def _searches(request: Request | Accepts | Commits) -> bool:
+def _searches(request: Request | Accepts | CommitSeries) -> bool:
     """Whether it may have to look at many records, though it takes and gives few bytes."""
     return isinstance(request, _SEARCHES) or (isinstance(request, Find) and request.below < END)
 

@@ -6,8 +6,8 @@ other, in frames of the form ``[first, [message, …]]``: messages whose request
 ids are ``first``, ``first + 1``, … A reply has the id of its request. One frame of
 requests may be answered by several frames of replies, in any order. Commits may go in a frame
 whose ``first`` is null; it is not answered. A series of Accepts (`paxoskv.paxos.series`) is one
-message with as many ids, and ``[first, count]`` answers those that were all voted for; a series of
-Commits has no ids, for it is never answered.
+message with as many ids, and ``[first, count]`` answers those that were all voted for; the commits
+of a series are one message without ids, for it is never answered.
 
 Messages are arrays that begin with a small integer, their kind; ``docs/protocol.md``
 lists them. Decoding takes every byte for hostile: what is not exactly one of these
@@ -68,13 +68,13 @@ from .paxos.messages import (
     Vote,
     Voted,
 )
-from .paxos.series import Accepts, Commits
+from .paxos.series import Accepts, CommitSeries
 from .strictcbor import ARRAY, NO_TAGS, UNSIGNED, decode_one, read_head
 
 PROTOCOL: Final = "paxoskv"
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 
-Requests: TypeAlias = Sequence[Request | Accepts | Commits]
+Requests: TypeAlias = Sequence[Request | Accepts | CommitSeries]
 """Requests, among which there may be series."""
 
 _MessageT = TypeVar("_MessageT")
@@ -174,12 +174,13 @@ def encode_farewell(reason: str) -> bytes:
 
 def count_of(requests: Requests) -> int:
     """How many of these are to be answered, those of a series each counted."""
-    series = [each for each in requests if isinstance(each, _SERIES)]
-    accepts = [len(each) for each in series if isinstance(each, Accepts)]
-    return len(requests) - len(series) + sum(accepts)
-
-
-_SERIES: Final = Accepts, Commits
+    count = len(requests)
+    for each in requests:
+        if isinstance(each, Accepts):
+            count += len(each) - 1
+        elif isinstance(each, CommitSeries):
+            count -= 1
+    return count
 
 
 def size_of(message: Request | Reply) -> int:
@@ -217,16 +218,13 @@ def size_of_sight(key: str, sight: Sight | None) -> int:
     return _FIXED_BYTES + 4 * len(key) + len(value)  # UTF-8: at most four bytes a character
 
 
-def _request_array(request: Request | Accepts | Commits) -> tuple[object, ...]:
+def _request_array(request: Request | Accepts | CommitSeries) -> tuple[object, ...]:
     match request:  # the most frequent first
         case Accepts():
-            afters = None
-            if any(request.afters):
-                afters = [each and (*each,) for each in request.afters]
-            columns = request.serials, request.keys, request.vers, request.values, afters
+            columns = request.serials, request.keys, request.vers, request.values
             return (8, request.owner, *columns)
-        case Commits():
-            return (9, request.owner, request.serials, request.keys, request.vers)
+        case CommitSeries((owner, serial)):
+            return (9, owner, serial)
         case Accept():  # taken apart in the cheapest way
             (key, ver), (n, proposer), ((owner, serial), value), append, after = request
             id_ = None if after is None else (*after,)  # cbor2 takes its time for named tuples
@@ -293,7 +291,7 @@ def _sight_array(sight: Sight | None) -> tuple[object, ...] | None:
 # --- Decoding ----------------------------------------------------------------------
 
 
-def decode_requests(payload: bytes) -> tuple[int | None, list[Request | Accepts | Commits]]:
+def decode_requests(payload: bytes) -> tuple[int | None, list[Request | Accepts | CommitSeries]]:
     """The first request id (None: nobody wants the answers), and the requests, of a payload.
 
     Raises:
@@ -302,15 +300,14 @@ def decode_requests(payload: bytes) -> tuple[int | None, list[Request | Accepts 
     first, at = (None, 2) if payload[:2] == _UNANSWERED else _open_run(payload)
     _, encoded = _open_array(payload, at)
     requests = _messages(encoded, _REQUESTS)
-    series = sum([len(each) for each in requests if isinstance(each, _SERIES)])
-    if series and len(requests) + series > MAX_BATCH_MESSAGES:
+    count = count_of(requests)
+    if count > MAX_BATCH_MESSAGES:
         raise ProtocolError(f"a frame has at most {MAX_BATCH_MESSAGES} messages, series included")
     if first is not None:
-        count = count_of(requests)
         if not count:
             raise ProtocolError("a frame with a request id has a request that it is for")
         _integer(first, 0, MAX_REQUEST_ID - count)
-    elif not all(isinstance(request, Commit | Commits) for request in requests):
+    elif not all(isinstance(request, Commit | CommitSeries) for request in requests):
         raise ProtocolError("only commits need no answer")
     return first, requests
 
@@ -454,10 +451,8 @@ def _turn(_: int, key: Any) -> Turn:
     return Turn(_key(key))
 
 
-def _accepts(
-    _: int, owner: Any, serials: Any, keys: Any, vers: Any, values: Any, afters: Any
-) -> Accepts:
-    count = _columns(serials, keys, vers, values)
+def _accepts(_: int, owner: Any, serials: Any, keys: Any, vers: Any, values: Any) -> Accepts:
+    _columns(serials, keys, vers, values)
     _id(owner)
     _integers(serials, 1, MAX_BALLOT)
     _keys(keys)
@@ -465,20 +460,11 @@ def _accepts(
     if set(map(type, values)) != _ALL_BYTES or max(map(len, values)) > MAX_ENCODED_VALUE_BYTES:
         for value in values:
             _value(value)
-    if afters is None:
-        return Accepts(owner, serials, keys, vers, values, (None,) * count)
-    if _columns(afters) != count:
-        raise ProtocolError("the columns of a series are of one length")
-    return Accepts(owner, serials, keys, vers, values, tuple(map(_after, vers, afters)))
+    return Accepts(owner, serials, keys, vers, values)
 
 
-def _commits(_: int, owner: Any, serials: Any, keys: Any, vers: Any) -> Commits:
-    _columns(serials, keys, vers)
-    _id(owner)
-    _integers(serials, 1, MAX_BALLOT)
-    _keys(keys)
-    _integers(vers, 0, MAX_VERSION)
-    return Commits(owner, serials, keys, vers)
+def _commit_series(_: int, owner: Any, serial: Any) -> CommitSeries:
+    return CommitSeries(_proposal_id(owner, serial))
 
 
 def _report(_: int, voted: Any, top: Any) -> Report:
@@ -545,7 +531,7 @@ def _told(_: int, ver: Any, proposal: Any) -> Told:
 
 
 # By kind: how many fields a message has, its kind included, and what makes it.
-_REQUESTS: Final[Sequence[tuple[int, Callable[..., Request | Accepts | Commits]]]] = (
+_REQUESTS: Final[Sequence[tuple[int, Callable[..., Request | Accepts | CommitSeries]]]] = (
     (3, _read),
     (5, _prepare),
     (10, _accept),
@@ -554,8 +540,8 @@ _REQUESTS: Final[Sequence[tuple[int, Callable[..., Request | Accepts | Commits]]
     (3, _scan),
     (1, _status),
     (2, _turn),
-    (7, _accepts),
-    (5, _commits),
+    (6, _accepts),
+    (3, _commit_series),
 )
 _REPLIES: Final[Sequence[tuple[int, Callable[..., Reply]]]] = (
     (3, _report),
@@ -659,13 +645,12 @@ def _value(item: Any) -> bytes | None:
 # Columns: mostly one look at the whole is enough; else each item is looked at.
 
 
-def _columns(*columns: Any) -> int:
-    """How long columns are, which must be arrays of one length, and not empty."""
+def _columns(*columns: Any) -> None:
+    """Columns must be arrays of one length, and not empty."""
     if any(type(each) is not list for each in columns) or not columns[0]:
         raise ProtocolError("a series is an array of columns, and never empty")
     if len(set(map(len, columns))) != 1:
         raise ProtocolError("the columns of a series are of one length")
-    return len(columns[0])
 
 
 def _integers(column: list[Any], low: int, high: int) -> None:

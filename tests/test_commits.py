@@ -9,15 +9,22 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import Entry, open_kv, open_local_cluster
 from paxoskv.commits import PendingCommits
-from paxoskv.limits import COMMIT_DELAY, COMMIT_PATIENCE, MAX_PENDING_COMMITS
+from paxoskv.limits import (
+    COMMIT_DELAY,
+    COMMIT_PATIENCE,
+    MAX_PENDING_COMMITS,
+    MAX_PENDING_SERIES,
+)
 from paxoskv.link import Batch, Link
 from paxoskv.paxos.acceptor import Acceptor
 from paxoskv.paxos.messages import Accept, Ballot, Commit, Instance, Proposal, ProposalId, Read
+from paxoskv.paxos.series import CommitSeries
 
 ME = b"m" * 16
 P = Proposal(ProposalId(ME, 1), b"p")
 FOO = Instance("foo", 3)
 COMMIT = Commit(FOO, P.id, None)
+SERIES = CommitSeries(P.id)
 
 
 class FakeLink:
@@ -29,7 +36,10 @@ class FakeLink:
 
     def tell(self, batch: Batch) -> None:
         assert self.ready
-        self.told += [*batch.requests, *(each for series in batch.commits for each in series)]
+        self.told += [*batch.commits, *batch.requests]
+
+    async def ask(self, batch: Batch, _deliver: object) -> None:
+        self.tell(batch)
 
 
 def three_links() -> tuple[dict[bytes, Link], list[FakeLink]]:
@@ -73,18 +83,44 @@ async def test_r8_what_nothing_takes_along_goes_to_all_in_the_end(
     assert [len(link.told) for link in links] == [2, 0, 2]
 
 
-async def test_r8_what_others_have_proposed_is_told_as_theirs(autojump_clock: MockClock) -> None:
+async def test_r8_what_is_chosen_of_a_series_is_told_in_one_word(
+    autojump_clock: MockClock,
+) -> None:
+    """With the next round, or by itself once its time has come; once."""
+    for takes in (True, False):
+        by_name, links = three_links()
+        async with trio.open_nursery() as nursery:
+            commits = PendingCommits(by_name, nursery)
+            commits.add_series(COMMIT, 1.0)
+            assert len(commits) == 1
+            taken = commits.take_series() if takes else []
+            await trio.sleep(1.0 - COMMIT_DELAY)
+            assert not any(link.told for link in links)
+            await trio.sleep(3 * COMMIT_DELAY)
+            told = [link.told for link in links]
+            assert (taken, told) == (([SERIES], [[]] * 3) if takes else ([], [[SERIES]] * 3))
+            assert commits.take_series() == []
+
+
+async def test_r8_a_client_that_closes_waits_until_what_is_chosen_of_a_series_has_arrived() -> None:
+    """The word for all is not answered, and so the first commit goes along, which is."""
     by_name, links = three_links()
-    owners = ME, b"o" * 16, ME
-    commits = [
-        Commit(Instance("foo", ver), ProposalId(owner, ver + 1), None)
-        for ver, owner in enumerate(owners)
-    ]
     async with trio.open_nursery() as nursery:
-        pending = PendingCommits(by_name, nursery)
-        pending.add_all(commits, COMMIT_DELAY)
-    for link in links:
-        assert sorted(link.told) == sorted(commits)
+        commits = PendingCommits(by_name, nursery)
+        commits.add_series(COMMIT, 1.0)
+        await commits.send()
+        assert [link.told for link in links] == [[SERIES, COMMIT]] * 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_r12_what_is_chosen_of_too_many_series_is_forgotten() -> None:
+    async with trio.open_nursery() as nursery:
+        commits = PendingCommits({}, nursery)
+        for serial in range(MAX_PENDING_SERIES + 5):
+            commits.add_series(Commit(FOO, ProposalId(ME, serial), None), 1.0)
+        kept = [series.name.serial for series in commits.take_series()]
+        assert kept == list(range(5, MAX_PENDING_SERIES + 5)), "the oldest are"
+        nursery.cancel_scope.cancel()
 
 
 async def test_r12_what_becomes_due_while_others_are_told_is_not_told_in_driblets(
@@ -94,7 +130,7 @@ async def test_r12_what_becomes_due_while_others_are_told_is_not_told_in_driblet
     batches: list[int] = []
 
     def tell_slowly(batch: Batch) -> None:
-        batches.append(sum(map(len, batch.commits)))
+        batches.append(batch.count)
         autojump_clock.jump(COMMIT_DELAY / 10)
 
     links[0].tell = tell_slowly  # type: ignore[method-assign]

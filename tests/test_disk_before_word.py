@@ -381,7 +381,7 @@ async def test_those_who_come_by_turns_share_their_flushes() -> None:
 
 async def test_r1_votes_for_a_series_are_not_told_before_they_are_on_disk() -> None:
     store = GatedStore()
-    series = Accepts(ME, [1, 2], ["foo", "bar"], [0, 0], [b"", b""], [None, None])
+    series = Accepts(ME, [1, 2], ["foo", "bar"], [0, 0], [b"", b""])
     async with acceptor_on(store) as address, connected(address) as stream:
         await stream.send_all(wire.run(5, wire.encode_requests([series])))
         assert await is_silent(stream)

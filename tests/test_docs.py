@@ -20,7 +20,7 @@ FLOORS = (
     {"errors", "entry", "limits", "_version", "pauses", "tasks", "writers"},
     {"paxos", "arguments", "lines", "strictcbor"},
     {"identity", "remembered", "values"},
-    {"host", "storage", "stream", "wire"},
+    {"heard", "host", "storage", "stream", "wire"},
     {"link", "server"},
     {"cluster", "commits", "local"},
     {"rounds", "byhand", "status"},

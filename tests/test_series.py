@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,9 +16,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import Entry, Unavailable, limits, open_kv, open_local_cluster
 from paxoskv.errors import ProtocolError
+from paxoskv.heard import Heard
 from paxoskv.host import Host
 from paxoskv.identity import Address, Identity, Member
 from paxoskv.kv import KV
+from paxoskv.limits import MAX_HEARD_ACCEPTS
 from paxoskv.link import Batch, Deliver
 from paxoskv.local import LocalCluster
 from paxoskv.paxos.acceptor import Acceptor
@@ -43,7 +46,7 @@ from paxoskv.paxos.messages import (
 from paxoskv.paxos.operation import Latest, Pause
 from paxoskv.paxos.proposer import Ballots, Tops
 from paxoskv.paxos.quorums import Quorums
-from paxoskv.paxos.series import Accepts, Commits, Votes
+from paxoskv.paxos.series import Accepts, Commits, CommitSeries, Votes
 from paxoskv.rounds import BidJob, Rounds
 from paxoskv.storage.disk import DiskStore
 from paxoskv.storage.memory import MemoryStore
@@ -61,7 +64,7 @@ def accepts(*items: tuple[str, int], owner: bytes = ME, first: int = 1) -> Accep
     keys, vers = zip(*items, strict=True)
     count = len(items)
     values = [f"{owner[:1]!r}{number}".encode() for number in range(count)]
-    return Accepts(owner, range(first, first + count), keys, vers, values, [None] * count)
+    return Accepts(owner, range(first, first + count), keys, vers, values)
 
 
 # --- the acceptor -----------------------------------------------------------------------
@@ -104,18 +107,15 @@ def random_request(rng: Random, proposals: dict[ProposalId, Proposal]) -> Reques
 
 
 def random_series(rng: Random, serial: int) -> Accepts:
-    """Appends of few keys, so that some come twice, with and without what is chosen before."""
+    """Appends of few keys, so that some come twice."""
     count = rng.randint(1, 6)
-    vers = [rng.randrange(6) for _ in range(count)]
     return Accepts(
         ME,
         range(serial, serial + count),
         [rng.choice(KEYS) for _ in range(count)],
-        vers,
+        [rng.randrange(6) for _ in range(count)],
         [rng.choice((None, b"", rng.randbytes(200))) for _ in range(count)],
-        [ProposalId(ME, rng.randint(1, serial)) if ver and rng.random() < 0.2 else None
-         for ver in vers],
-    )  # fmt: skip
+    )
 
 
 def random_commits(rng: Random, store: MemoryStore) -> Commits:
@@ -216,8 +216,8 @@ def test_a_series_holds_its_messages() -> None:
     assert len(series) == 2
     assert first in series
     assert first._replace(ballot=Ballot(1, ME)) not in series
-    commits = Commits(ME, [1, 2], ["foo", "bar"], [0, 5])
-    assert [*commits][1] == Commit(Instance("bar", 5), ProposalId(ME, 2), None)
+    assert [*series.commits][1] == Commit(Instance("bar", 5), ProposalId(ME, 2), None)
+    assert series.name == ProposalId(ME, 1)
 
 
 # --- what answers a series --------------------------------------------------------------
@@ -239,6 +239,42 @@ def test_votes_answer_accepts_of_a_series_and_nothing_else() -> None:
     assert [*batch.replies(1, 2, mixed)] == [Voted(0), Refusal(FAST, None, 9)]
     with pytest.raises(ProtocolError, match="does not answer"):
         batch.replies(0, 1, mixed)
+
+
+# --- what a connection keeps in mind ----------------------------------------------------
+
+
+def test_r8_a_series_that_was_heard_is_known_by_its_first_until_it_is_chosen() -> None:
+    heard = Heard()
+    assert heard.take(ProposalId(ME, 1)) is None
+    heard.note(accepts(("foo", 0), ("bar", 5)))
+    heard.note(accepts(("x", 1), first=3))
+    heard.note(accepts(("foo", 0), ("bar", 5)))  # it was sent again
+    assert heard.take(ProposalId(ME, 2)) is None, "only the first gives it its name"
+    commits = heard.take(ProposalId(ME, 1))
+    assert commits is not None
+    assert [*commits] == [
+        Commit(Instance("foo", 0), ProposalId(ME, 1), None),
+        Commit(Instance("bar", 5), ProposalId(ME, 2), None),
+    ]
+    assert heard.take(ProposalId(ME, 1)) is None
+    assert heard.take(ProposalId(ME, 3)) is not None
+    assert heard.size == 0
+
+
+def test_r12_of_too_many_series_the_oldest_are_forgotten() -> None:
+    heard = Heard()
+    keys = ["k" * 100] * 100
+    count = MAX_HEARD_ACCEPTS // 100 + 5
+    for number in range(count):
+        first = 100 * number + 1
+        serials = range(first, first + 100)
+        heard.note(Accepts(ME, serials, keys, [0] * 100, [bytes(1000)] * 100))
+    kept = [n for n in range(count) if heard.take(ProposalId(ME, 100 * n + 1)) is not None]
+    assert kept == list(range(5, count))
+    assert heard.size == 0
+    heard.note(Accepts(ME, range(1, 101), keys, [0] * 100, [bytes(1000)] * 100))
+    assert 100 * 100 <= heard.size < 100 * 1000, "keys count, and values are not kept"
 
 
 # --- bids -------------------------------------------------------------------------------
@@ -285,15 +321,21 @@ def test_r4_r7_a_bid_goes_on_as_an_append_that_was_told_the_same(
 
 
 class FakeLink:
-    """A link to an acceptor of which the test says what it answers."""
+    """A link to an acceptor of which the test says what it answers.
 
-    ready = True
+    ``begun``: whether what is posted leaves at once.
+    """
+
+    ready = begun = True
     batch: Batch
     deliver: Deliver
 
     def post(self, batch: Batch, deliver: Deliver, _ended: object) -> object:
         self.batch, self.deliver = batch, deliver
-        return None
+        return SimpleNamespace(begun=self.begun)
+
+    async def ask(self, _batch: Batch, _deliver: Deliver, _again: bool) -> None:
+        await trio.sleep_forever()
 
     def withdraw(self, _exchange: object) -> None:
         pass
@@ -333,6 +375,60 @@ async def test_r4_votes_for_a_part_of_a_series_count_for_that_part(
                 assert set(won) == expected
         nursery.cancel_scope.cancel()
     assert not rounds._open
+
+
+@pytest.mark.parametrize(
+    ("fourth", "in_one_word"),
+    [("posted", True), ("away", True), ("not begun", False), ("back", False)],
+)
+async def test_r8_commits_of_a_series_have_its_name_where_all_know_that(
+    fourth: str, in_one_word: bool
+) -> None:
+    """Who may not have been sent the series is to hear what it misses."""
+    links = {acceptor: FakeLink() for acceptor in (A, B, C, OTHER)}
+    links[OTHER].ready = fourth in {"posted", "not begun"}
+    links[OTHER].begun = fourth != "not begun"
+    async with trio.open_nursery() as nursery:
+        rounds = Rounds(cast("Any", links), lambda: Quorums(4), nursery, Random(1))
+        rounds._alone = False
+        own = Proposal(ProposalId(ME, 7), b"")
+        for key in KEYS:
+            make = Appender(Instance(key, 3), own, Quorums(4), Ballots(ME), Tops(Quorums(4)))
+            job = BidJob(Bid(Instance(key, 3), own, lambda: make))  # noqa: B023 - never called
+            nursery.start_soon(rounds.perform, job)
+        await wait_all_tasks_blocked()
+        if fourth == "back":
+            links[OTHER].ready = True
+        for acceptor in (A, B, C):
+            links[acceptor].deliver(0, Votes([3] * len(KEYS)), False, True)
+        assert len(rounds.commits) == (1 if in_one_word else len(KEYS))
+        assert rounds.commits.take_series() == [CommitSeries(own.id)] * in_one_word
+        nursery.cancel_scope.cancel()
+
+
+async def test_r8_a_lost_connection_knows_no_series_any_more() -> None:
+    """What was posted on it has not gone out on the one that came after."""
+    links = {acceptor: FakeLink() for acceptor in (A, B, C)}
+    lost: list[Callable[[], None]] = []
+
+    def post(batch: Batch, deliver: Deliver, ended: Callable[[Any], None]) -> object:
+        links[C].deliver = deliver
+        exchange = SimpleNamespace(begun=True, answered=False, again=True)
+        lost.append(lambda: ended(exchange))
+        return exchange
+
+    links[C].post = post  # type: ignore[method-assign, assignment]
+    async with trio.open_nursery() as nursery:
+        rounds = Rounds(cast("Any", links), lambda: Quorums(3), nursery, Random(1))
+        the_bid, _ = bid(Quorums(3))
+        nursery.start_soon(rounds.perform, BidJob(the_bid))
+        await wait_all_tasks_blocked()
+        lost[0]()
+        for link in links.values():
+            link.deliver(0, Votes([3]), link is links[C], True)
+        assert rounds.commits.take_series() == []
+        assert len(rounds.commits) == 1
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_series_waits_for_the_last_vote_as_long_as_one_append_would(

@@ -23,6 +23,7 @@ from paxoskv.identity import Address, new_cluster, parse_address
 from paxoskv.limits import MIB
 from paxoskv.paxos.acceptor import Register, Summary
 from paxoskv.paxos.messages import (
+    FAST,
     Accept,
     Ballot,
     Chosen,
@@ -35,13 +36,14 @@ from paxoskv.paxos.messages import (
     Read,
     Refusal,
     Reply,
+    Report,
     Request,
     Scan,
     Turn,
     Vote,
     Voted,
 )
-from paxoskv.paxos.series import Accepts, Commits
+from paxoskv.paxos.series import Accepts, CommitSeries
 from paxoskv.server import Connection, Server, listen
 from paxoskv.storage.memory import MemoryStore
 
@@ -477,7 +479,7 @@ async def test_r12_what_refuses_a_series_is_made_as_it_is_sent(
     keys = [f"k{number}" for number in range(30)]
     for key in keys[2:]:
         store.save(store.ledger(key), Summary(top=0), {0: Register(ballot, vote)})
-    series = Accepts(b"m" * 16, range(1, 31), keys, [0] * 30, [b""] * 30, [None] * 30)
+    series = Accepts(b"m" * 16, range(1, 31), keys, [0] * 30, [b""] * 30)
     async with serving(store) as (_, address), connected(address) as stream:
         await stream.send_all(wire.run(5, wire.encode_requests([series])))
         runs = await replies_to(stream, 30)
@@ -489,7 +491,7 @@ async def test_r12_what_refuses_a_series_is_made_as_it_is_sent(
 
 async def test_a_series_beside_other_requests_is_answered_in_its_place() -> None:
     read = Read(Instance("foo", 0))
-    series = Accepts(b"m" * 16, [1, 2], ["foo", "bar"], [0, 0], [b"", b""], [None, None])
+    series = Accepts(b"m" * 16, [1, 2], ["foo", "bar"], [0, 0], [b"", b""])
     async with serving(MemoryStore()) as (_, address), connected(address) as stream:
         await stream.send_all(wire.run(5, wire.encode_requests([read, series, read, series])))
         buffer = wire.FrameBuffer()
@@ -498,7 +500,40 @@ async def test_a_series_beside_other_requests_is_answered_in_its_place() -> None
             frames += map(wire.open_replies, buffer.feed(await stream.receive_some()))
         assert [frame[:2] for frame in frames] == [(5, 1), (6, 2), (8, 1), (9, 2)]
         assert [encoded is None for _, _, encoded in frames] == [False, True, False, True]
-        commits = Commits(b"m" * 16, [1, 2], ["foo", "bar"], [0, 0])
-        await stream.send_all(wire.run(11, wire.encode_requests([commits, read])))
-        ((first, (chosen,)),) = await replies_to(stream, 1)
-        assert (first, chosen) == (11, Chosen(Proposal(ProposalId(b"m" * 16, 1), b""), 0))
+
+
+async def test_r8_what_a_connection_has_proposed_in_a_series_is_learned_by_its_name() -> None:
+    """Only what came on the same connection, and once all else is answered."""
+    series = Accepts(b"m" * 16, [1, 2], ["foo", "bar"], [0, 0], [b"", b""])
+    voted_for = Vote(FAST, Proposal(ProposalId(b"m" * 16, 1), b""), append=True)
+    read = Read(Instance("foo", 0))
+    told = wire.encode_requests([CommitSeries(series.name), read])
+    async with (
+        serving(MemoryStore()) as (server, address),
+        connected(address) as one,
+        connected(address) as other,
+    ):
+        await one.send_all(wire.run(5, wire.encode_requests([series])))
+        assert len(await one.receive_some()) > 0
+        for stream, seen in (
+            (other, Report(voted_for, 0)),
+            (one, Report(voted_for, 0)),
+            (one, Chosen(voted_for.proposal, 0)),
+        ):
+            await stream.send_all(wire.run(9, told))
+            assert await replies_to(stream, 1) == [(9, [seen])]
+        assert server.host.acceptor.known("bar").ver == 0
+
+
+async def test_r12_what_a_connection_is_still_to_learn_counts_as_held() -> None:
+    keys = [f"k{number}" for number in range(100)]
+    series = Accepts(b"m" * 16, range(1, 101), keys, [0] * 100, [b""] * 100)
+    async with serving(MemoryStore()) as (server, address), connected(address) as stream:
+        await stream.send_all(wire.run(5, wire.encode_requests([series])))
+        assert len(await stream.receive_some()) > 0
+        await wait_all_tasks_blocked()
+        assert server._held > 100 * 100
+        await stream.send_all(wire.run(None, wire.encode_requests([CommitSeries(series.name)])))
+        await wait_all_tasks_blocked()
+        assert server._held == 0
+        assert server.host.acceptor.known(keys[-1]).ver == 0

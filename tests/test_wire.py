@@ -49,7 +49,7 @@ from paxoskv.paxos.messages import (
     Vote,
     Voted,
 )
-from paxoskv.paxos.series import Accepts, Commits
+from paxoskv.paxos.series import Accepts, CommitSeries
 from paxoskv.wire import (
     FrameBuffer,
     count_of,
@@ -147,7 +147,6 @@ columns = st.lists(
         keys,
         versions,
         st.none() | st.binary(max_size=200),
-        st.booleans(),
     ),
     min_size=1,
     max_size=5,
@@ -157,24 +156,20 @@ columns = st.lists(
 @given(ids, columns, proposal_ids, st.integers(0, 2**40))
 def test_series_survive_the_way(
     owner: bytes,
-    rows: list[tuple[int, str, int, bytes | None, bool]],
-    before: ProposalId,
+    rows: list[tuple[int, str, int, bytes | None]],
+    chosen: ProposalId,
     first: int,
 ) -> None:
-    serials, names, vers, values, rides = zip(*rows, strict=True)
-    afters = [before if ride and ver else None for ride, ver in zip(rides, vers, strict=True)]
-    accepts = Accepts(owner, serials, names, vers, values, afters)
-    commits = Commits(owner, serials, names, vers)
+    accepts = Accepts(owner, *zip(*rows, strict=True))
+    commits = CommitSeries(chosen)
     read = Read(Instance("foo", 0))
     payload = payload_of(run(first, encode_requests([commits, read, accepts])))
-    decoded_first, (first_series, alone, last_series) = decode_requests(payload)
-    assert (decoded_first, alone) == (first, read)
-    assert isinstance(first_series, Commits)
-    assert [*first_series] == [*commits]
-    assert isinstance(last_series, Accepts)
-    assert [*last_series] == [*accepts]
+    decoded_first, (*others, series) = decode_requests(payload)
+    assert (decoded_first, others) == (first, [commits, read])
+    assert isinstance(series, Accepts)
+    assert [*series] == [*accepts]
     assert count_of([commits, read, accepts]) == 1 + len(rows), "commits are not answered"
-    assert len(payload) <= 144 + sum(map(size_of, [*commits, read, *accepts]))
+    assert len(payload) <= 144 + sum(map(size_of, [read, *accepts]))
 
 
 @pytest.mark.parametrize("count", [1, 23, 24, 255, 256, MAX_BATCH_MESSAGES])
@@ -228,8 +223,8 @@ def test_a_frame_over_the_limit_is_refused_by_its_header_alone() -> None:
 
 
 READ = [0, "foo", 0]
-ACCEPTS = [8, ID, [1, 2], ["foo", "bar"], [0, 1], [b"value", None], [None, [ID, 1]]]
-COMMITS = [9, ID, [1, 2], ["foo", "bar"], [0, 1]]
+ACCEPTS = [8, ID, [1, 2], ["foo", "bar"], [0, 1], [b"value", None]]
+COMMITS = [9, ID, 1]
 
 
 def changed(message: list[object], field: int, value: object) -> list[object]:
@@ -287,44 +282,36 @@ HOSTILE_REQUESTS: dict[str, object] = {
     "commits alone, with an id": [0, [COMMITS]],
     "a series of too many": [
         0,
-        [[8, ID, [1] * 513, ["foo"] * 513, [0] * 513, [None] * 513, None]],
+        [[8, ID, [1] * 513, ["foo"] * 513, [0] * 513, [None] * 513]],
     ],
     "series that are too many together": [
         0,
-        2 * [[8, ID, [1] * 257, ["foo"] * 257, [0] * 257, [None] * 257, None]],
+        2 * [[8, ID, [1] * 257, ["foo"] * 257, [0] * 257, [None] * 257]],
     ],
-    "commits that are too many beside a read": [
+    "a series that is too long beside a read": [
         0,
-        [READ, [9, ID, [1] * 512, ["foo"] * 512, [0] * 512]],
+        [READ, [8, ID, [1] * 512, ["foo"] * 512, [0] * 512, [None] * 512]],
     ],
-    "commits that are too many, without ids": [
-        None,
-        [[9, ID, [1] * 512, ["foo"] * 512, [0] * 512]],
-    ],
-    "a series of none": [0, [READ, [8, ID, [], [], [], [], None]]],
-    "commits of none": [0, [READ, [9, ID, [], [], []]]],
+    "a series of none": [0, [READ, [8, ID, [], [], [], []]]],
     "an owner of many": changed(ACCEPTS, 1, [ID, ID]),
     "an owner short": changed(ACCEPTS, 1, ID[:-1]),
     "commits of an owner short": changed(COMMITS, 1, ID[:-1]),
     "no column": changed(ACCEPTS, 3, "ab"),
     "a column short": changed(ACCEPTS, 3, ["foo"]),
     "a column long": changed(ACCEPTS, 5, [b"", b"", b""]),
-    "afters short": changed(ACCEPTS, 6, [None]),
-    "afters no column": changed(ACCEPTS, 6, ID),
-    "commits of a column short": changed(COMMITS, 4, [0]),
     "a serial zero": changed(ACCEPTS, 2, [1, 0]),
     "a serial a bool": changed(ACCEPTS, 2, [True, 2]),
-    "a serial too high": changed(COMMITS, 2, [1, MAX_BALLOT + 1]),
+    "a serial too high": changed(ACCEPTS, 2, [1, MAX_BALLOT + 1]),
+    "commits of no serial": changed(COMMITS, 2, [1]),
+    "commits of a serial too high": changed(COMMITS, 2, MAX_BALLOT + 1),
     "a key empty": changed(ACCEPTS, 3, ["foo", ""]),
-    "a key bytes": changed(COMMITS, 3, [b"foo", "bar"]),
+    "a key bytes": changed(ACCEPTS, 3, [b"foo", "bar"]),
     "a key too long": changed(ACCEPTS, 3, ["foo", "€" * (MAX_KEY_BYTES // 3 + 1)]),
     "a version negative": changed(ACCEPTS, 4, [0, -1]),
-    "a version too high": changed(COMMITS, 4, [0, MAX_VERSION + 1]),
-    "a version a float": changed(COMMITS, 4, [0, 1.0]),
+    "a version too high": changed(ACCEPTS, 4, [0, MAX_VERSION + 1]),
+    "a version a float": changed(ACCEPTS, 4, [0, 1.0]),
     "a value text": changed(ACCEPTS, 5, [b"", "value"]),
     "a value too large": changed(ACCEPTS, 5, [b"", bytes(MAX_ENCODED_VALUE_BYTES + 1)]),
-    "an after at version 0": changed(ACCEPTS, 6, [[ID, 1], None]),
-    "an after of a short owner": changed(ACCEPTS, 6, [None, [ID[:-1], 1]]),
 }
 
 
@@ -337,13 +324,14 @@ def test_what_is_no_frame_of_requests_is_refused(name: str) -> None:
 def test_the_frames_that_the_hostile_ones_are_made_of_are_good() -> None:
     good = [READ, PREPARE, ACCEPT, ACCEPTS, COMMITS]
     _, decoded = decode_requests(cbor2.dumps([0, good]))
-    assert [type(request) for request in decoded] == [Read, Prepare, Accept, Accepts, Commits]
+    assert [type(request) for request in decoded] == [Read, Prepare, Accept, Accepts, CommitSeries]
 
 
-def test_a_series_of_commits_needs_no_ids_and_one_of_accepts_does() -> None:
-    first, (commits,) = decode_requests(cbor2.dumps([None, [COMMITS]]))
-    assert first is None
-    assert isinstance(commits, Commits)
+def test_commits_of_a_series_need_no_ids_and_a_series_of_accepts_does() -> None:
+    assert decode_requests(cbor2.dumps([None, [COMMITS]])) == (
+        None,
+        [CommitSeries(ProposalId(ID, 1))],
+    )
     with pytest.raises(ProtocolError, match="only commits"):
         decode_requests(cbor2.dumps([None, [COMMITS, ACCEPTS]]))
 
@@ -458,7 +446,7 @@ def test_random_shapes_are_refused_or_are_messages(item: tuple[int, list[object]
 
 
 def test_a_greeting_of_another_version_says_so() -> None:
-    with pytest.raises(ProtocolError, match=r"speaks version 1 .* this is version 2"):
+    with pytest.raises(ProtocolError, match=r"speaks version 1 .* this is version 3"):
         decode_greeting(cbor2.dumps(["paxoskv", 1, "whatever it looked like then"]))
 
 

@@ -294,11 +294,10 @@ class Acceptor:
             accepts.vers,
             accepts.serials,
             accepts.values,
-            accepts.afters,
             strict=True,
         )
-        for index, (ledger, ver, serial, value, after) in enumerate(columns):
-            if after is None and ver > ledger.summary.top and ledger.register(ver) is BLANK:
+        for index, (ledger, ver, serial, value) in enumerate(columns):
+            if ver > ledger.summary.top and ledger.register(ver) is BLANK:
                 # As `answer` does with a blank register, above the top.
                 store.cast(ledger, ver, ProposalId(owner, serial), value)
             elif self._answer(ledger, accepts[index]) != Voted(ver):

@@ -8,7 +8,7 @@ need not make each of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from .messages import FAST, Accept, Commit, Instance, Proposal, ProposalId, Voted
 
@@ -51,10 +51,9 @@ class Accepts(Series[Accept]):
         serials: the rest of the ids of the proposals.
         keys, vers: the instances.
         values: of the proposals.
-        afters: what is chosen for the versions before; see :class:`~.messages.Accept`.
     """
 
-    __slots__ = ("afters", "keys", "owner", "serials", "values")
+    __slots__ = ("keys", "owner", "serials", "values")
 
     def __init__(
         self,
@@ -63,24 +62,32 @@ class Accepts(Series[Accept]):
         keys: Sequence[str],
         vers: Sequence[int],
         values: Sequence[bytes | None],
-        afters: Sequence[ProposalId | None],
     ) -> None:
         self.owner = owner
         self.serials = serials
         self.keys = keys
         self.vers = vers
         self.values = values
-        self.afters = afters
 
     def __getitem__(self, index: int) -> Accept:
         """One of them."""
         proposal = Proposal(ProposalId(self.owner, self.serials[index]), self.values[index])
         instance = Instance(self.keys[index], self.vers[index])
-        return Accept(instance, FAST, proposal, append=True, after=self.afters[index])
+        return Accept(instance, FAST, proposal, append=True)
+
+    @property
+    def name(self) -> ProposalId:
+        """By which a series is known: the id of its first proposal, which no other one has."""
+        return ProposalId(self.owner, self.serials[0])
+
+    @property
+    def commits(self) -> Commits:
+        """What tells that all of them are chosen."""
+        return Commits(self.owner, self.serials, self.keys, self.vers)
 
 
 class Commits(Series[Commit]):
-    """Commits without the proposals.
+    """Commits without the proposals, of a series of Accepts.
 
     Attributes:
         owner: whose proposals are chosen.
@@ -102,6 +109,18 @@ class Commits(Series[Commit]):
         """One of them."""
         id_ = ProposalId(self.owner, self.serials[index])
         return Commit(Instance(self.keys[index], self.vers[index]), id_, None)
+
+
+class CommitSeries(NamedTuple):
+    """Commits, told in one word: all that a series of Accepts proposed is chosen.
+
+    It means something to whoever was sent that series, on the same connection and before.
+
+    Attributes:
+        name: of the series.
+    """
+
+    name: ProposalId
 
 
 class Votes(Series[Voted]):

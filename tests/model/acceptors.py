@@ -107,9 +107,9 @@ class Acceptors:
         again = _Store(before.summary, before.registers)
         acceptor = Acceptor(again, self._keep)
         match request:
-            case Accept((key, ver), ballot, ((owner, serial), value), True, after):
+            case Accept((key, ver), ballot, ((owner, serial), value), True, None):
                 assert ballot == FAST, "no other is an append"
-                series = Accepts(owner, [serial], [key], [ver], [value], [after])
+                series = Accepts(owner, [serial], [key], [ver], [value])
                 answer = Voted(ver) if acceptor.vote(series) else acceptor.handle(request)
                 assert answer == reply, "it would have another answer"
             case Commit((key, ver), (owner, serial), None):
