@@ -280,19 +280,27 @@ class DiskStore:
             self._check()
         ledger = self._at_hand(key)
         if ledger is None:
-            ledger = self._made(key, self._get(summary_name(key)))
+            ledger = Ledger(self, key)
+            self._fill(ledger, self._get(ledger.name))
         return ledger
 
     def ledgers(self, keys: Sequence[str]) -> list[Ledger]:
         """The same of several, in less time; a key that comes again has the same one."""
         self._check()
-        at_hand = {key: self._at_hand(key) for key in keys}
-        missing = [key for key, ledger in at_hand.items() if ledger is None]
+        found: dict[str, Ledger] = {}
+        missing: list[Ledger] = []
+        for key in keys:
+            if key not in found:
+                ledger = self._at_hand(key)
+                if ledger is None:
+                    ledger = Ledger(self, key)
+                    missing.append(ledger)
+                found[key] = ledger
         if missing:
-            records = self._get_all([summary_name(key) for key in missing])
-            at_hand.update(zip(missing, map(self._made, missing, records), strict=True))
-        found = [at_hand[key] for key in keys]
-        return [ledger for ledger in found if ledger is not None]
+            records = self._get_all([ledger.name for ledger in missing])
+            for ledger, data in zip(missing, records, strict=True):
+                self._fill(ledger, data)
+        return [found[key] for key in keys]
 
     def _at_hand(self, key: str) -> Ledger | None:
         """What is remembered of a key, if it is in memory."""
@@ -304,14 +312,12 @@ class DiskStore:
                 self._recent.put(key, ledger)
         return ledger
 
-    def _made(self, key: str, data: bytes | None) -> Ledger:
-        """What is remembered of a key of which this is written; it is in memory from now on."""
-        ledger = Ledger(self, key)
+    def _fill(self, ledger: Ledger, data: bytes | None) -> None:
+        """A ledger that this is written of is in memory from now on."""
         if data is not None:
             ledger.summary, ledger.reach = self._load_summary(ledger.name, data)
             ledger.size += _PER_VERSION * len(ledger.summary.chosen)
-        self._recent.put(key, ledger)
-        return ledger
+        self._recent.put(ledger.key, ledger)
 
     def read_register(self, ledger: Ledger, ver: int) -> Register:
         """The register of a version that is not in memory, but is from now on."""
@@ -419,7 +425,7 @@ class DiskStore:
         registers = ledger.registers
         if len(registers) >= _AT_HAND:
             self._make_room(ledger)
-        grown = _OVERHEAD + size_of_value(data)
+        grown = _OVERHEAD + len(value or b"")
         with self._changing:
             changes = self._unwritten
             changes.batch.put(ledger.name, record)

@@ -2871,16 +2871,7 @@ BREAKS: Final = (
         "server.py",
         "                    self._chosen.append(commits)\n",
         "                    self._host.learn(commits, self)\n",
-        SERVER,
-    ),
-    Break(
-        "what-is-chosen-of-a-series-is-told-again-and-again",
-        "R12",
-        "Each round tells the acceptors all that was ever chosen.",
-        "commits.py",
-        "        self._series.clear()\n",
-        "",
-        COMMITS,
+        "tests/test_server.py -k r8",
     ),
     Break(
         "what-is-chosen-of-series-piles-up",
