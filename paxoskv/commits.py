@@ -1,9 +1,10 @@
 """Commits under way: what is chosen, and the acceptors are still to be told (rule R8).
 
-Each waits for a moment. What a series of Accepts has proposed is told in one word, with the next
-round; else, where the next version of the key is written meanwhile, its ``Accept`` tells what is
-chosen for the last one. What is left goes to all acceptors, together. Nobody waits for commits, and
-one that is lost is no harm.
+Each waits for a moment. Where all of a series is chosen, the next round tells that by the name of
+the series; it means something to who was sent the series on the connection that is there now, and
+where it would say nothing to somebody, all are told one by one. Where a single Accept for the next
+version of a key is sent meanwhile, it tells what is chosen for the last one. What is left goes to
+all acceptors, together. Nobody waits for commits, and one that is lost is no harm.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from itertools import accumulate
+from typing import NamedTuple
 
 import trio
 
@@ -24,12 +26,20 @@ from .limits import (
 )
 from .link import Batch, Link
 from .paxos.messages import Accept, AcceptorId, Commit, Instance, Reply, Request
-from .paxos.series import CommitSeries
+from .paxos.series import Commits, CommitSeries
 from .wire import size_of
 
 
 def _ignore(_start: int, _replies: Collection[Reply], _again: bool, _complete: bool) -> None:
     """What comes of commits is of no interest."""
+
+
+class _Pending(NamedTuple):
+    """The commits of a series that wait; see :meth:`PendingCommits.add_series`."""
+
+    commits: Commits
+    carried: Mapping[Link, int]
+    until: float
 
 
 class PendingCommits:
@@ -44,7 +54,7 @@ class PendingCommits:
         self._links = links
         self._nursery = nursery
         self._waiting: dict[Instance, tuple[Commit, float]] = {}  # and until when
-        self._series: list[tuple[Commit, float]] = []  # the first one of each
+        self._series: list[_Pending] = []
         self._sending = False  # whether a task waits to send them
         self._nap = trio.CancelScope()  # until when it sleeps
 
@@ -63,26 +73,33 @@ class PendingCommits:
         """The same for several."""
         assert delay >= COMMIT_DELAY, "so that many go together"
         until = trio.current_time() + delay
+        self._keep(commits, until)
+        self._send_by(until)
+
+    def add_series(self, commits: Commits, carried: Mapping[Link, int], delay: float) -> None:
+        """The same for those of a series of Accepts.
+
+        Args:
+            commits: which it comes to.
+            carried: on which of its connections a link has sent the Accepts.
+            delay: in seconds.
+        """
+        until = trio.current_time() + delay
+        if len(self._series) == MAX_PENDING_SERIES:
+            del self._series[0]
+        self._series.append(_Pending(commits, carried, until))
+        self._send_by(until)
+
+    def _keep(self, commits: Iterable[Commit], until: float) -> None:
         waiting = self._waiting
         for commit in commits:
             waiting.pop(commit.instance, None)
             if len(waiting) == MAX_PENDING_COMMITS:
                 del waiting[next(iter(waiting))]
             waiting[commit.instance] = commit, until
-        self._wait(until)
 
-    def add_series(self, first: Commit, delay: float) -> None:
-        """The same for those of a whole series, of which this is the first.
-
-        All acceptors that can be told must have been sent the series.
-        """
-        until = trio.current_time() + delay
-        if len(self._series) == MAX_PENDING_SERIES:
-            del self._series[0]
-        self._series.append((first, until))
-        self._wait(until)
-
-    def _wait(self, until: float) -> None:
+    def _send_by(self, until: float) -> None:
+        """See to it that a task sends what waits until then, and by then."""
         if until < self._nap.deadline:
             self._nap.deadline = until
         if not self._sending:
@@ -96,7 +113,8 @@ class PendingCommits:
         return commit
 
     def _rest(self) -> None:
-        if not self:  # else whoever sends them would wake for nothing, again and again
+        """Let that task sleep longer if nothing waits: it would wake in vain, again and again."""
+        if not self:
             self._nap.deadline = trio.current_time() + COMMIT_PATIENCE
 
     def ride(self, request: Request) -> Request:
@@ -112,10 +130,27 @@ class PendingCommits:
         """Let those of whole series wait no more, and give them back: whoever takes them tells."""
         if not self._series:
             return []
-        series = [CommitSeries(first.id) for first, _ in self._series]
-        self._series.clear()
+        series = self._named(math.inf)
         self._rest()
         return series
+
+    def _named(self, due: float) -> list[CommitSeries]:
+        """Take the series that wait no longer than until then, if all know them by name.
+
+        The commits of others wait one by one from now on.
+        """
+        named = []
+        links = self._links.values()
+        pending, self._series = self._series, []
+        for each in pending:
+            carried = each.carried
+            if each.until > due:
+                self._series.append(each)
+            elif all(carried.get(link) == link.connection or not link.up for link in links):
+                named.append(CommitSeries(each.commits.name))
+            else:
+                self._keep(each.commits, each.until)
+        return named
 
     def tell_now(self, instance: Instance, link: Link) -> None:
         """Tell one acceptor at once, for others wait there; the rest hear of it from these.
@@ -132,10 +167,11 @@ class PendingCommits:
         """Send the commits that wait, and wait for a bounded while until they have arrived."""
         with trio.move_on_after(COMMIT_PATIENCE):
             # Of each series the first is told by itself as well, for that is answered.
-            firsts = [first for first, _ in self._series]
-            while commits := firsts + self._due(math.inf):
-                batch = Batch(commits, commits=self.take_series())
-                firsts = []
+            commits = [pending.commits[0] for pending in self._series]
+            series = self._named(math.inf)
+            while commits := commits + self._due(math.inf):
+                batch = Batch(commits, commits=series)
+                commits, series = [], []
                 async with trio.open_nursery() as nursery:
                     for link in self._links.values():
                         if link.ready:
@@ -144,13 +180,16 @@ class PendingCommits:
     async def _send_later(self) -> None:
         """Send the commits that nothing has taken along by their time."""
         while self:
-            earliest = min(until for _, until in (*self._waiting.values(), *self._series))
+            times = [until for _, until in self._waiting.values()]
+            times += [pending.until for pending in self._series]
             soon = trio.current_time() + COMMIT_DELAY  # so that many go together
-            with trio.CancelScope(deadline=max(earliest, soon)) as self._nap:
+            with trio.CancelScope(deadline=max(min(times), soon)) as self._nap:
                 await trio.sleep_forever()
             now = trio.current_time()  # what becomes due while these are sent is sent later
-            while (commits := self._due(now)) or self._series:
-                batch = Batch(commits, commits=self.take_series())
+            series = self._named(now)
+            while (commits := self._due(now)) or series:
+                batch = Batch(commits, commits=series)
+                series = []
                 for link in self._links.values():
                     if link.ready:
                         link.tell(batch)

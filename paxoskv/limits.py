@@ -119,7 +119,8 @@ MAX_PENDING_SERIES: Final = MAX_OPEN_ROUNDS
 assert MAX_ROUND_OPERATIONS + MAX_PENDING_SERIES <= MAX_BATCH_MESSAGES
 
 COMMIT_DELAY: Final = 0.01
-"""How long a commit waits for the next version of its key to ride on."""
+"""How long a commit waits for the next version of its key to ride on, or that of a series for the
+next round."""
 
 COMMIT_ROUND_TRIPS: Final = 4.0
 """The same in round trips, where these take long; the longer of the two counts, up to
@@ -174,9 +175,12 @@ RECONNECT_MAX: Final = 1.0
 # --- An acceptor -----------------------------------------------------------------
 
 MAX_HEARD_ACCEPTS: Final = MAX_PENDING_SERIES * MAX_ROUND_OPERATIONS
-"""Accepts of series that an acceptor keeps in mind for each connection, until it is told that they
+"""Accepts of series that an acceptor keeps in mind for one connection, until it is told that they
 are chosen; without their values."""
 assert MAX_HEARD_ACCEPTS >= MAX_BATCH_MESSAGES
+
+MAX_HEARD_BYTES: Final = 32 * MIB
+"""What it keeps in mind so for all connections together."""
 
 MAX_CONNECTIONS: Final = 1024
 """Connections that an acceptor serves at a time; for one more, the one that has been idle for

@@ -142,7 +142,9 @@ class Exchange:
             that says nothing of the acceptor.
     """
 
-    __slots__ = ("_again", "_asked", "_missing", "count", "first", "sent", "size", "waits")
+    __slots__ = (
+        "_again", "_asked", "_missing", "connection", "count", "first", "sent", "size", "waits",
+    )  # fmt: skip
 
     def __init__(
         self, batch: Batch, deliver: Deliver | None, ended: Ended | None, again: bool
@@ -154,6 +156,7 @@ class Exchange:
         self.size = len(batch.encoded)
         self.waits = bool(batch.alone) and isinstance(batch.alone[0], Turn)
         self.first = -1  # its first request id, once it is being sent
+        self.connection = 0  # on which of those of the link that was; 0: on none yet
         self.sent = math.inf  # when that was
 
     @property
@@ -162,19 +165,15 @@ class Exchange:
         return not self._missing
 
     @property
-    def begun(self) -> bool:
-        """Whether its frame was begun, so that nothing takes it back."""
-        return self.first >= 0
-
-    @property
     def again(self) -> bool:
         """Whether it may have arrived, with this connection or with one before."""
-        return self._again or self.begun
+        return self._again or self.first >= 0
 
-    def begin(self, first: int) -> bytes:
+    def begin(self, first: int, connection: int) -> bytes:
         """The frame to send, now that it has request ids, if it needs any."""
         assert self._asked is not None, "a batch that nobody waits for is never sent"
         self.first = first
+        self.connection = connection
         self.sent = trio.current_time()
         return run(first if self.count else None, self._asked[0].encoded)
 
@@ -229,6 +228,7 @@ class Link:
         addresses: where to look for the acceptor, the likeliest first.
         reached: where it has looked last.
         acceptor: whom this link is for; None while only its address is known.
+        connection: which one this is, or was, counted from 1.
     """
 
     def __init__(
@@ -237,6 +237,7 @@ class Link:
         self.addresses = [address]
         self.reached = address
         self.acceptor: AcceptorId | None = None
+        self.connection = 0
         self._tried: dict[Address, PaxosKVError | None] = {}  # who answered there last, if refused
         self._welcome = welcome
         self._changed = changed
@@ -424,6 +425,7 @@ class Link:
     async def _serve(self, stream: Stream) -> str:
         """Serve those who ask, on a connection that was welcomed; return why it was lost."""
         self._down = None
+        self.connection += 1
         self._tried.clear()
         self._last_heard = trio.current_time()
         self._next_id = self._told = 0
@@ -459,7 +461,7 @@ class Link:
             while self._outbox and len(data) < MAX_BATCH_BYTES:
                 exchange = next(iter(self._outbox))
                 del self._outbox[exchange]
-                data += exchange.begin(self._next_id)
+                data += exchange.begin(self._next_id, self.connection)
                 self._next_id += exchange.count
                 if exchange.answered:  # it was told, and that was all
                     self._told += exchange.size

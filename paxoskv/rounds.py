@@ -168,12 +168,7 @@ class _Round:
     def ask_again(self, link: Link, deliver: Deliver, exchange: Exchange) -> None:
         """An exchange has ended; if its connection was lost, a task waits for the next one."""
         if not exchange.answered:
-            self.posted.remove((link, exchange))
             self.ask(link, deliver, exchange.again)
-
-    def has_sent(self, link: Link) -> bool:
-        """Whether its batch has gone out, or has begun to, on the connection that is there now."""
-        return any(each is link and exchange.begun for each, exchange in self.posted)
 
     async def _ask_later(self) -> None:
         """Ask whoever could not be asked at once, until it is over."""
@@ -395,7 +390,11 @@ class Rounds:
             deliver = partial(self._deliver, round_, acceptor)
             if link.ready:
                 ended = partial(round_.ask_again, link, deliver)
-                round_.posted.append((link, link.post(batch, deliver, ended)))
+                exchange = link.post(batch, deliver, ended)
+                round_.posted.append((link, exchange))
+                if batch.commits and not exchange.connection and link.ready:
+                    # The round may be over before it is begun there, and then it is withdrawn.
+                    link.tell(Batch((), commits=batch.commits))
             else:
                 round_.ask(link, deliver, again=False)
         self._launch()  # for those that did not fit in
@@ -483,10 +482,8 @@ class Rounds:
         """All that the series of a round has proposed is chosen, and the acceptors may not know."""
         accepts = round_.batch.accepts
         assert accepts is not None, "bids go out as a series"
-        if all(round_.has_sent(link) or not link.ready for link in self._links.values()):
-            self.commits.add_series(accepts.commits[0], self._commit_delay())
-        else:  # to some the name of the series would say nothing
-            self.commits.add_all(accepts.commits, self._commit_delay())
+        carried = {link: exchange.connection for link, exchange in round_.posted}
+        self.commits.add_series(accepts.commits, carried, self._commit_delay())
 
     def _part(self, bids: _Bids, waited: bool = False) -> None:
         """They are not decided together: each goes on by itself, with what was heard.

@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 import trio
 
 from .errors import ProtocolError, StoreDamaged, StoreError
-from .heard import Heard
+from .heard import Heard, Hearing
 from .host import Host, Store
 from .identity import Address, Identity
 from .limits import (
@@ -35,8 +35,8 @@ from .limits import (
     STALLED_FRAME_TIMEOUT,
 )
 from .lines import Place
-from .paxos.messages import END, Commit, Find, Reply, Request, Scan, Status, Turn
-from .paxos.series import Accepts, Commits, CommitSeries, Votes
+from .paxos.messages import END, Commit, Find, ProposalId, Reply, Request, Scan, Status, Turn
+from .paxos.series import Accepts, CommitSeries, Votes
 from .stream import Stream
 from .tasks import leaves
 from .wire import (
@@ -115,6 +115,7 @@ class Server:
         self.host = host
         self.greeting = encode_greeting(host.identity)
         self._most = connections
+        self._hearing = Hearing()
         self._connections: dict[Connection, None] = {}  # those that are not given up
         self._held = 0  # bytes, by all connections
         self._complained = -COMPLAINT_PAUSE  # when it did so last
@@ -142,8 +143,8 @@ class Server:
                 self.complain(f"refused a connection: {len(self._connections)} are busy already")
                 return
             self._give_up(longest)  # its client opens another connection when it needs one
-        with Stream(accepted) as stream:
-            connection = Connection(self, stream)
+        with Stream(accepted) as stream, self._hearing.one() as heard:
+            connection = Connection(self, stream, heard)
             self._connections[connection] = None
             try:
                 await connection.serve()
@@ -192,6 +193,7 @@ class Connection:
     Args:
         server: whose client it is.
         stream: the connection.
+        heard: the series of Accepts that came on it.
 
     Attributes:
         scope: in which it is served.
@@ -200,7 +202,7 @@ class Connection:
         idle_since: when it began to wait for the next frame; ``math.inf``: it does not.
     """
 
-    def __init__(self, server: Server, stream: Stream) -> None:
+    def __init__(self, server: Server, stream: Stream, heard: Heard) -> None:
         self.scope = trio.CancelScope()
         self.held = 0
         self.holds_since = 0.0
@@ -210,8 +212,8 @@ class Connection:
         self._stream = stream
         self._sender = _Sender(stream)
         self._buffer = FrameBuffer()
-        self._heard = Heard()
-        self._chosen: list[Commits] = []  # what it was told, and is still to be learned
+        self._heard = heard
+        self._chosen: list[ProposalId] = []  # by their names, those to be learned
         self._began = 0.0  # when the unfinished frame did, if there is one
 
     def burden(self, now: float) -> float:
@@ -255,7 +257,7 @@ class Connection:
         """Answer what arrives, with one flush and one send for all that arrived together."""
         await self._sender.send(self._server.greeting)
         async with trio.open_nursery() as nursery:
-            # What a call has taken is let go with it: who is idle holds nothing.
+            # What a call has taken is let go with it: who is idle holds no frames.
             while await self._take(await self._receive(), nursery):
                 pass
             nursery.cancel_scope.cancel()
@@ -286,7 +288,6 @@ class Connection:
         rests = False  # whether any of them rests on what is saved
         searched = 0  # how often the store was searched for them
         held = 0  # bytes of the frames that they answer
-        heard = self._heard.size
         answered = False
         frames = self._feed(data)
         data = b""
@@ -321,7 +322,7 @@ class Connection:
                     await trio.lowlevel.checkpoint()  # and others have their turn
         if replies:
             await self._send(replies, rests)
-        self._server.hold(self, self._heard.size - heard - held)
+        self._server.hold(self, -held)
         await self._learn()
         if answered:  # which may have taken its time, and that was not the next frame's
             self._began = trio.current_time()
@@ -329,10 +330,13 @@ class Connection:
 
     async def _learn(self) -> None:
         """Learn what was told to be chosen, for which nobody waits, once all is answered."""
-        while self._chosen:
-            self._host.learn(self._chosen.pop(0), self)
-            if self._chosen:
+        chosen, self._chosen = self._chosen, []
+        for number, name in enumerate(chosen):
+            if number:
                 await trio.lowlevel.checkpoint()  # and others have their turn
+            commits = self._heard.take(name)
+            if commits is not None:
+                self._host.learn(commits, self)
 
     def _feed(self, data: bytes) -> Iterator[bytes]:
         """The frames that are complete by now; what is left of the next one is held."""
@@ -376,9 +380,7 @@ class Connection:
                 reply_to = self._host.reply
                 replies = chain(Votes(request.vers[:voted]), (reply_to(e, self) for e in others))
             elif isinstance(request, CommitSeries):
-                commits = self._heard.take(request.name)
-                if commits is not None:
-                    self._chosen.append(commits)
+                self._chosen.append(request.name)
                 continue
             else:
                 replies = (self._host.reply(request, self),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -18,20 +19,22 @@ from paxoskv.limits import (
 from paxoskv.link import Batch, Link
 from paxoskv.paxos.acceptor import Acceptor
 from paxoskv.paxos.messages import Accept, Ballot, Commit, Instance, Proposal, ProposalId, Read
-from paxoskv.paxos.series import CommitSeries
+from paxoskv.paxos.series import Commits, CommitSeries
 
 ME = b"m" * 16
 P = Proposal(ProposalId(ME, 1), b"p")
 FOO = Instance("foo", 3)
 COMMIT = Commit(FOO, P.id, None)
-SERIES = CommitSeries(P.id)
+SERIES = Commits(ME, [1, 2], ["foo", "bar"], [3, 0])
+NAMED = CommitSeries(P.id)
 
 
 class FakeLink:
     """A link that takes note of what it is asked."""
 
     def __init__(self) -> None:
-        self.ready = True
+        self.ready = self.up = True
+        self.connection = 1
         self.told: list[object] = []
 
     def tell(self, batch: Batch) -> None:
@@ -91,33 +94,83 @@ async def test_r8_what_is_chosen_of_a_series_is_told_in_one_word(
         by_name, links = three_links()
         async with trio.open_nursery() as nursery:
             commits = PendingCommits(by_name, nursery)
-            commits.add_series(COMMIT, 1.0)
+            commits.add_series(SERIES, dict.fromkeys(by_name.values(), 1), 1.0)
             assert len(commits) == 1
             taken = commits.take_series() if takes else []
             await trio.sleep(1.0 - COMMIT_DELAY)
             assert not any(link.told for link in links)
             await trio.sleep(3 * COMMIT_DELAY)
             told = [link.told for link in links]
-            assert (taken, told) == (([SERIES], [[]] * 3) if takes else ([], [[SERIES]] * 3))
+            assert (taken, told) == (([NAMED], [[]] * 3) if takes else ([], [[NAMED]] * 3))
             assert commits.take_series() == []
+
+
+@pytest.mark.parametrize("takes", [True, False])
+@pytest.mark.parametrize(
+    ("second", "in_one_word"),
+    [
+        ("is there", True),
+        ("is away", True),
+        ("was not sent it", False),
+        ("was not sent it, and is behind", False),
+        ("was not sent it, and is away", True),
+        ("has another connection", False),
+    ],
+)
+async def test_r8_commits_of_a_series_have_its_name_where_all_know_that(
+    autojump_clock: MockClock, second: str, in_one_word: bool, takes: bool
+) -> None:
+    """Who may not have been sent the series is to hear what it misses."""
+    by_name, links = three_links()
+    carried = dict.fromkeys(by_name.values(), 1)
+    if second.startswith("was not sent it"):
+        del carried[by_name[b"\1"]]
+    async with trio.open_nursery() as nursery:
+        commits = PendingCommits(by_name, nursery)
+        commits.add_series(SERIES, carried, COMMIT_DELAY)
+        links[1].up = "is away" not in second
+        links[1].ready = links[1].up and "is behind" not in second
+        links[1].connection = 2 if second == "has another connection" else 1
+        taken = commits.take_series() if takes else []
+        assert taken == ([NAMED] if takes and in_one_word else [])
+    told = [] if taken else [NAMED] if in_one_word else [*SERIES]
+    assert [link.told for link in links] == [told, told if links[1].ready else [], told]
+
+
+async def test_r8_a_series_is_not_told_before_its_time_beside_others(
+    autojump_clock: MockClock,
+) -> None:
+    by_name, links = three_links()
+    async with trio.open_nursery() as nursery:
+        commits = PendingCommits(by_name, nursery)
+        commits.add(COMMIT._replace(instance=Instance("x", 0)), COMMIT_DELAY)
+        commits.add_series(SERIES, dict.fromkeys(by_name.values(), 1), 1.0)
+        await trio.sleep(3 * COMMIT_DELAY)
+        assert commits.take_series() == [NAMED]
+    assert [len(link.told) for link in links] == [1, 1, 1]
 
 
 async def test_r8_a_client_that_closes_waits_until_what_is_chosen_of_a_series_has_arrived() -> None:
     """The word for all is not answered, and so the first commit goes along, which is."""
     by_name, links = three_links()
-    async with trio.open_nursery() as nursery:
-        commits = PendingCommits(by_name, nursery)
-        commits.add_series(COMMIT, 1.0)
-        await commits.send()
-        assert [link.told for link in links] == [[SERIES, COMMIT]] * 3
-        nursery.cancel_scope.cancel()
+    for there in (True, False):
+        async with trio.open_nursery() as nursery:
+            commits = PendingCommits(by_name, nursery)
+            commits.add_series(SERIES, dict.fromkeys(by_name.values(), 1), 1.0)
+            links[1].connection += not there
+            await commits.send()
+            told = [NAMED, COMMIT] if there else [COMMIT, *SERIES]
+            assert [link.told for link in links] == [told] * 3
+            nursery.cancel_scope.cancel()
+        for link in links:
+            link.told.clear()
 
 
 async def test_r12_what_is_chosen_of_too_many_series_is_forgotten() -> None:
     async with trio.open_nursery() as nursery:
         commits = PendingCommits({}, nursery)
         for serial in range(MAX_PENDING_SERIES + 5):
-            commits.add_series(Commit(FOO, ProposalId(ME, serial), None), 1.0)
+            commits.add_series(Commits(ME, [serial], ["foo"], [3]), {}, 1.0)
         kept = [series.name.serial for series in commits.take_series()]
         assert kept == list(range(5, MAX_PENDING_SERIES + 5)), "the oldest are"
         nursery.cancel_scope.cancel()

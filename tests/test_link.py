@@ -334,7 +334,7 @@ async def test_a_reply_goes_to_the_request_with_its_id() -> None:
         ended.append,
         again=False,
     )
-    exchange.begin(10)
+    exchange.begin(10, 1)
     one, two = ((count, wire.encode_replies([Report(None, NO_TOP)] * count)) for count in (1, 2))
     assert exchange.take(12, *two)
     assert not exchange.take(9, *one)
@@ -352,7 +352,7 @@ async def test_a_reply_goes_to_the_request_with_its_id() -> None:
 async def test_answers_that_nobody_waits_for_are_counted() -> None:
     batch = link.Batch([Read(Instance("foo", ver)) for ver in range(2)])
     exchange = link.Exchange(batch, lambda *_: None, None, again=False)
-    exchange.begin(0)
+    exchange.begin(0, 1)
     exchange.abandon()
     assert exchange.take(1, 1, b"no reply")
     assert not exchange.answered

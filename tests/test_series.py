@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from random import Random
@@ -15,8 +15,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from paxoskv import Entry, Unavailable, limits, open_kv, open_local_cluster
+from paxoskv import heard as heard_module
 from paxoskv.errors import ProtocolError
-from paxoskv.heard import Heard
+from paxoskv.heard import Heard, Hearing
 from paxoskv.host import Host
 from paxoskv.identity import Address, Identity, Member
 from paxoskv.kv import KV
@@ -217,7 +218,7 @@ def test_a_series_holds_its_messages() -> None:
     assert first in series
     assert first._replace(ballot=Ballot(1, ME)) not in series
     assert [*series.commits][1] == Commit(Instance("bar", 5), ProposalId(ME, 2), None)
-    assert series.name == ProposalId(ME, 1)
+    assert series.commits.name == ProposalId(ME, 1)
 
 
 # --- what answers a series --------------------------------------------------------------
@@ -245,36 +246,63 @@ def test_votes_answer_accepts_of_a_series_and_nothing_else() -> None:
 
 
 def test_r8_a_series_that_was_heard_is_known_by_its_first_until_it_is_chosen() -> None:
-    heard = Heard()
-    assert heard.take(ProposalId(ME, 1)) is None
-    heard.note(accepts(("foo", 0), ("bar", 5)))
-    heard.note(accepts(("x", 1), first=3))
-    heard.note(accepts(("foo", 0), ("bar", 5)))  # it was sent again
-    assert heard.take(ProposalId(ME, 2)) is None, "only the first gives it its name"
-    commits = heard.take(ProposalId(ME, 1))
-    assert commits is not None
-    assert [*commits] == [
-        Commit(Instance("foo", 0), ProposalId(ME, 1), None),
-        Commit(Instance("bar", 5), ProposalId(ME, 2), None),
-    ]
-    assert heard.take(ProposalId(ME, 1)) is None
-    assert heard.take(ProposalId(ME, 3)) is not None
-    assert heard.size == 0
+    hearing = Hearing()
+    with hearing.one() as heard, hearing.one() as other:
+        assert heard.take(ProposalId(ME, 1)) is None
+        heard.note(accepts(("foo", 0), ("bar", 5)))
+        heard.note(accepts(("x", 1), first=3))
+        heard.note(accepts(("foo", 0), ("bar", 5)))  # it was sent again
+        assert heard.take(ProposalId(ME, 2)) is None, "only the first gives it its name"
+        assert other.take(ProposalId(ME, 1)) is None, "it came on another connection"
+        commits = heard.take(ProposalId(ME, 1))
+        assert commits is not None
+        assert [*commits] == [
+            Commit(Instance("foo", 0), ProposalId(ME, 1), None),
+            Commit(Instance("bar", 5), ProposalId(ME, 2), None),
+        ]
+        assert heard.take(ProposalId(ME, 1)) is None
+        assert heard.take(ProposalId(ME, 3)) is not None
+        assert hearing.size == 0
+        heard.note(accepts(("x", 1)))
+    assert hearing.size == 0, "a connection that is over has heard nothing"
+
+
+def long_series(number: int) -> Accepts:
+    serials = range(100 * number + 1, 100 * number + 101)
+    return Accepts(ME, serials, ["k" * 100] * 100, [0] * 100, [bytes(1000)] * 100)
+
+
+def known(heard: Heard, count: int) -> list[int]:
+    """Which of so many series it still knows; then they are forgotten."""
+    return [n for n in range(count) if heard.take(ProposalId(ME, 100 * n + 1)) is not None]
 
 
 def test_r12_of_too_many_series_the_oldest_are_forgotten() -> None:
-    heard = Heard()
-    keys = ["k" * 100] * 100
     count = MAX_HEARD_ACCEPTS // 100 + 5
-    for number in range(count):
-        first = 100 * number + 1
-        serials = range(first, first + 100)
-        heard.note(Accepts(ME, serials, keys, [0] * 100, [bytes(1000)] * 100))
-    kept = [n for n in range(count) if heard.take(ProposalId(ME, 100 * n + 1)) is not None]
-    assert kept == list(range(5, count))
-    assert heard.size == 0
-    heard.note(Accepts(ME, range(1, 101), keys, [0] * 100, [bytes(1000)] * 100))
-    assert 100 * 100 <= heard.size < 100 * 1000, "keys count, and values are not kept"
+    hearing = Hearing()
+    with hearing.one() as heard:
+        for number in range(count):
+            heard.note(long_series(number))
+        assert known(heard, count) == list(range(5, count))
+        assert hearing.size == 0
+        heard.note(long_series(0))
+        assert 100 * 100 <= hearing.size < 100 * 1000, "keys count, and values are not kept"
+
+
+def test_r12_of_all_who_have_heard_too_much_the_one_with_most_forgets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heard_module, "MAX_HEARD_BYTES", 1_000_000)
+    hearing = Hearing()
+    with hearing.one() as modest, hearing.one() as greedy:
+        modest.note(long_series(0))
+        for number in range(18):
+            greedy.note(long_series(number))
+            assert hearing.size <= 1_000_000
+        assert known(modest, 1) == [0]
+        left = known(greedy, 18)
+        assert left == list(range(left[0], 18))
+        assert left[0] > 0
 
 
 # --- bids -------------------------------------------------------------------------------
@@ -326,13 +354,20 @@ class FakeLink:
     ``begun``: whether what is posted leaves at once.
     """
 
-    ready = begun = True
+    ready = up = begun = True
+    connection = 1
     batch: Batch
     deliver: Deliver
 
+    def __init__(self) -> None:
+        self.told: list[Sequence[CommitSeries]] = []
+
+    def tell(self, batch: Batch) -> None:
+        self.told.append(batch.commits)
+
     def post(self, batch: Batch, deliver: Deliver, _ended: object) -> object:
         self.batch, self.deliver = batch, deliver
-        return SimpleNamespace(begun=self.begun)
+        return SimpleNamespace(connection=self.connection * self.begun)
 
     async def ask(self, _batch: Batch, _deliver: Deliver, _again: bool) -> None:
         await trio.sleep_forever()
@@ -377,57 +412,33 @@ async def test_r4_votes_for_a_part_of_a_series_count_for_that_part(
     assert not rounds._open
 
 
-@pytest.mark.parametrize(
-    ("fourth", "in_one_word"),
-    [("posted", True), ("away", True), ("not begun", False), ("back", False)],
-)
-async def test_r8_commits_of_a_series_have_its_name_where_all_know_that(
-    fourth: str, in_one_word: bool
-) -> None:
-    """Who may not have been sent the series is to hear what it misses."""
+async def test_r8_it_is_kept_in_mind_on_which_connections_a_series_went_out() -> None:
+    """Of four one is away, and one takes nothing at the moment; it hears of other series first."""
     links = {acceptor: FakeLink() for acceptor in (A, B, C, OTHER)}
-    links[OTHER].ready = fourth in {"posted", "not begun"}
-    links[OTHER].begun = fourth != "not begun"
+    links[A].ready = links[B].begun = False
+    links[C].connection = 5
     async with trio.open_nursery() as nursery:
         rounds = Rounds(cast("Any", links), lambda: Quorums(4), nursery, Random(1))
         rounds._alone = False
+        before = Accepts(ME, [1], ["x"], [0], [b""]).commits
+        carried = {link: link.connection for link in links.values()}
+        rounds.commits.add_series(before, cast("Any", carried), 1.0)
         own = Proposal(ProposalId(ME, 7), b"")
         for key in KEYS:
             make = Appender(Instance(key, 3), own, Quorums(4), Ballots(ME), Tops(Quorums(4)))
             job = BidJob(Bid(Instance(key, 3), own, lambda: make))  # noqa: B023 - never called
             nursery.start_soon(rounds.perform, job)
         await wait_all_tasks_blocked()
-        if fourth == "back":
-            links[OTHER].ready = True
-        for acceptor in (A, B, C):
+        told = [link.told for link in links.values()]
+        assert told == [[], [[CommitSeries(before.name)]], [], []], "who began the round has it"
+        links[A].deliver = links[B].deliver
+        for acceptor in (C, OTHER):
             links[acceptor].deliver(0, Votes([3] * len(KEYS)), False, True)
-        assert len(rounds.commits) == (1 if in_one_word else len(KEYS))
-        assert rounds.commits.take_series() == [CommitSeries(own.id)] * in_one_word
-        nursery.cancel_scope.cancel()
-
-
-async def test_r8_a_lost_connection_knows_no_series_any_more() -> None:
-    """What was posted on it has not gone out on the one that came after."""
-    links = {acceptor: FakeLink() for acceptor in (A, B, C)}
-    lost: list[Callable[[], None]] = []
-
-    def post(batch: Batch, deliver: Deliver, ended: Callable[[Any], None]) -> object:
-        links[C].deliver = deliver
-        exchange = SimpleNamespace(begun=True, answered=False, again=True)
-        lost.append(lambda: ended(exchange))
-        return exchange
-
-    links[C].post = post  # type: ignore[method-assign, assignment]
-    async with trio.open_nursery() as nursery:
-        rounds = Rounds(cast("Any", links), lambda: Quorums(3), nursery, Random(1))
-        the_bid, _ = bid(Quorums(3))
-        nursery.start_soon(rounds.perform, BidJob(the_bid))
-        await wait_all_tasks_blocked()
-        lost[0]()
-        for link in links.values():
-            link.deliver(0, Votes([3]), link is links[C], True)
-        assert rounds.commits.take_series() == []
-        assert len(rounds.commits) == 1
+        links[B].deliver(0, Votes([3] * len(KEYS)), False, True)
+        ((commits, sent, _),) = rounds.commits._series
+        assert {*commits} == {Commit(Instance(key, 3), own.id, None) for key in KEYS}
+        numbers = {cast("Any", link): number for link, number in sent.items()}
+        assert numbers == {links[B]: 0, links[C]: 5, links[OTHER]: 1}
         nursery.cancel_scope.cancel()
 
 
@@ -632,6 +643,32 @@ async def test_r11_a_bid_that_times_out_says_what_it_may_have_written(
             release.set()
         assert await kv.settle(caught.value)
         assert await kv.put("foo", "newer") == Entry("foo", 2, "newer")
+
+
+async def test_r8_who_has_a_new_connection_learns_what_it_voted_for_on_the_last_one(
+    hold: Callable[[LocalCluster, int], trio.Event],
+) -> None:
+    """Its vote was counted, and so nothing is asked again."""
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses) as kv:
+        await put_all(kv, *KEYS)
+        rounds, links = kv._client.rounds, kv._client._cluster.links
+        rounds._round_trip = 1.0  # so that the last vote is waited for
+        release = hold(cluster, 2)
+        first = links[cluster._identities[0].acceptor]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put_all, kv, *KEYS)
+            await wait_all_tasks_blocked(0.05)
+            before = first.connection
+            first.reopen()
+            with trio.fail_after(5):
+                while first.connection == before:  # noqa: ASYNC110
+                    await trio.sleep(0.001)
+            release.set()
+        with trio.fail_after(5):
+            while any(  # noqa: ASYNC110
+                Acceptor(store).known(key).ver < 1 for store in cluster._stores for key in KEYS
+            ):
+                await trio.sleep(0.005)
 
 
 async def test_a_bid_outlives_a_lost_connection() -> None:

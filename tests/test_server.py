@@ -507,7 +507,7 @@ async def test_r8_what_a_connection_has_proposed_in_a_series_is_learned_by_its_n
     series = Accepts(b"m" * 16, [1, 2], ["foo", "bar"], [0, 0], [b"", b""])
     voted_for = Vote(FAST, Proposal(ProposalId(b"m" * 16, 1), b""), append=True)
     read = Read(Instance("foo", 0))
-    told = wire.encode_requests([CommitSeries(series.name), read])
+    told = wire.encode_requests([CommitSeries(series.commits.name), read])
     async with (
         serving(MemoryStore()) as (server, address),
         connected(address) as one,
@@ -525,15 +525,23 @@ async def test_r8_what_a_connection_has_proposed_in_a_series_is_learned_by_its_n
         assert server.host.acceptor.known("bar").ver == 0
 
 
-async def test_r12_what_a_connection_is_still_to_learn_counts_as_held() -> None:
+async def test_r12_what_a_connection_has_heard_is_no_reason_to_close_it() -> None:
+    """It counts by itself, until it is learned or the connection is over."""
     keys = [f"k{number}" for number in range(100)]
     series = Accepts(b"m" * 16, range(1, 101), keys, [0] * 100, [b""] * 100)
-    async with serving(MemoryStore()) as (server, address), connected(address) as stream:
-        await stream.send_all(wire.run(5, wire.encode_requests([series])))
-        assert len(await stream.receive_some()) > 0
-        await wait_all_tasks_blocked()
-        assert server._held > 100 * 100
-        await stream.send_all(wire.run(None, wire.encode_requests([CommitSeries(series.name)])))
-        await wait_all_tasks_blocked()
-        assert server._held == 0
+    told = wire.run(None, wire.encode_requests([CommitSeries(series.commits.name)]))
+    async with serving(MemoryStore()) as (server, address):
+        for ends in (told, b""):
+            async with connected(address) as stream:
+                await stream.send_all(wire.run(5, wire.encode_requests([series])))
+                assert len(await stream.receive_some()) > 0
+                await wait_all_tasks_blocked()
+                assert server._hearing.size > 100 * 100
+                assert server._held == 0
+                await stream.send_all(ends)
+                if not ends:
+                    await stream.aclose()
+                with trio.fail_after(5):
+                    while server._hearing.size:  # noqa: ASYNC110
+                        await trio.sleep(0.001)
         assert server.host.acceptor.known(keys[-1]).ver == 0

@@ -76,11 +76,6 @@ class Accepts(Series[Accept]):
         return Accept(instance, FAST, proposal, append=True)
 
     @property
-    def name(self) -> ProposalId:
-        """By which a series is known: the id of its first proposal, which no other one has."""
-        return ProposalId(self.owner, self.serials[0])
-
-    @property
     def commits(self) -> Commits:
         """What tells that all of them are chosen."""
         return Commits(self.owner, self.serials, self.keys, self.vers)
@@ -109,6 +104,11 @@ class Commits(Series[Commit]):
         """One of them."""
         id_ = ProposalId(self.owner, self.serials[index])
         return Commit(Instance(self.keys[index], self.vers[index]), id_, None)
+
+    @property
+    def name(self) -> ProposalId:
+        """By which the series is known: the id of its first proposal, which no other one has."""
+        return ProposalId(self.owner, self.serials[0])
 
 
 class CommitSeries(NamedTuple):
