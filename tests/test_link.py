@@ -325,6 +325,13 @@ async def test_a_link_that_falls_silent_in_the_middle_is_reopened(
         await eventually(lambda: connections >= 2)
 
 
+async def test_an_exchange_knows_which_connection_has_begun_it() -> None:
+    exchange = link.Exchange(link.Batch([Read(Instance("foo", 0))]), None, None, again=True)
+    assert exchange.connection == 0
+    exchange.begin(3, 2)
+    assert exchange.connection == 2
+
+
 async def test_a_reply_goes_to_the_request_with_its_id() -> None:
     delivered: list[tuple[int, int]] = []
     ended: list[link.Exchange] = []

@@ -2888,7 +2888,8 @@ BREAKS: Final = (
         "Who waits for a vote waits for what nobody waits for.",
         "server.py",
         "                self._chosen.append(request.name)\n",
-        "                if (commits := self._heard.take(request.name)) is not None:\n                    self._host.learn(commits, self)\n",
+        "                if (commits := self._heard.take(request.name)) is not None:\n"
+        "                    self._host.learn(commits, self)\n",
         "tests/test_server.py -k r8",
     ),
     Break(
