@@ -18,7 +18,7 @@ from .calls import Call, Calls
 from .cluster import Cluster
 from .errors import SETTLE, TooLarge, Unavailable
 from .identity import Address, Ids
-from .limits import COMMIT_PATIENCE, CONTENDED, LINE_PATIENCE, MAX_VERSION, TURN_TIME
+from .limits import COMMIT_PATIENCE, CONTENDED, LINE_PATIENCE, MAX_VERSION, TURN_SLICE
 from .link import Batch, Link
 from .paxos.appender import Appender
 from .paxos.bid import Bid
@@ -40,7 +40,7 @@ from .paxos.proposer import Ballots, Decision, Proposals, Proposer, Tops
 from .paxos.quorums import Quorums
 from .paxos.reader import Finder, Reader
 from .paxos.scanner import Scanner
-from .remembered import Begun, Lately, Remembered, Unfinished
+from .remembered import Begun, Lately, Remembered, Turns, Unfinished
 from .rounds import BidJob, Job, Rounds
 from .tasks import background_nursery, unwrapped
 from .values import to_entry
@@ -82,7 +82,7 @@ class _Append:
         latest: the latest version that it knows.
         looked_up: whether it looked that up, and has tried nothing since.
         bets: whether it began with a bet that the key is a new one.
-        waits: whether it waited in line, for others are known to write the key.
+        turn: since when it has the turn, for it waited in line; None: it did not.
         fast: whether the next try may begin at ballot 0.
         beaten: whether another has won the version that it tried last.
         duelled: whether attempts of that try were refused.
@@ -90,7 +90,7 @@ class _Append:
 
     __slots__ = (
         "_quorums", "_tops", "beaten", "bets", "call", "duelled", "fast", "key", "latest",
-        "looked_up", "waits", "writer",
+        "looked_up", "turn", "writer",
     )  # fmt: skip
 
     def __init__(self, call: Call, writer: Writer, key: str, quorums: Quorums) -> None:
@@ -100,7 +100,8 @@ class _Append:
         self._quorums = quorums
         self._tops: Tops | None = None  # mostly nobody asks for them
         self.latest: Latest | None = None
-        self.looked_up = self.bets = self.waits = self.fast = self.beaten = self.duelled = False
+        self.turn: float | None = None
+        self.looked_up = self.bets = self.fast = self.beaten = self.duelled = False
 
     @property
     def tops(self) -> Tops:
@@ -155,6 +156,7 @@ class Client:
         fast: bool = True,
         courtesy: bool = True,
     ) -> None:
+        self._nursery = nursery
         self._fast = fast
         self._courtesy = courtesy
         self._ids = Ids()
@@ -166,7 +168,7 @@ class Client:
         self._unfinished = Unfinished()
         self._writers = Writers()
         self._contended = Lately(CONTENDED)  # keys that others have been seen to write
-        self._turns = Lately(TURN_TIME)  # keys of which a call had the turn, and no use for it
+        self._turns = Turns()
         self._creating = False  # whether the key of which it knew nothing last was a new one
         self.attempts = 0
 
@@ -187,10 +189,10 @@ class Client:
             writer.take_turn_now()  # or a place in line: in the order of the calls
             await self._members_known(call)
             await writer.take_turn()
-            waits = await self._wait_in_line(call, instance.key)
+            turn = await self._wait_in_line(call, instance.key)
             known = self._remembered.get(instance.key)
             if known is not None and known.ver == instance.ver:
-                self._keep_turn(instance.key, waits)
+                self._keep_turn(instance.key, turn)
                 await trio.lowlevel.checkpoint()  # who asks again and again lets others go on
                 return known.proposal
             fast = isinstance(own, bytes) and self._may_begin_fast()
@@ -205,9 +207,10 @@ class Client:
             taken = not isinstance(decision, Proposal) or _is_of_another(decision, own)
             # Of a version that was there before, it says nothing that others have written it.
             was_next = known is None or known.ver < instance.ver
-            self._learn_of_others(proposer, waits, beaten=taken and was_next)
-            unused = not isinstance(decision, Proposal) or decision.id != own.id
-            self._keep_turn(instance.key, waits and unused)
+            won = isinstance(decision, Proposal) and decision.id == own.id
+            self._learn_of_others(proposer, turn, won=won, beaten=taken and was_next)
+            if not won:
+                self._keep_turn(instance.key, turn)
         assert decision is not None, "whoever proposes something ends with something"
         if isinstance(decision, Proposal):
             self._remembered.learn(instance.key, Latest(instance.ver, decision))
@@ -309,7 +312,7 @@ class Client:
                 value = append.compute(compute)
                 if isinstance(value, Nothing):
                     if append.looked_up:
-                        self._keep_turn(key, append.waits)
+                        self._keep_turn(key, append.turn)
                         return None
                     # That may be due to a version that is out of date by now.
                     await self._look_up(append)
@@ -326,7 +329,7 @@ class Client:
         if not writer.take_turn_now():
             await self._prepare(append)
             await writer.take_turn()
-        append.waits = await self._wait_in_line(call, key)
+        append.turn = await self._wait_in_line(call, key)
         append.fast = self._may_begin_fast()
         append.latest = self._remembered.get(key)
         if append.latest is None:
@@ -376,11 +379,12 @@ class Client:
         append.latest = latest = self._seen(append.key, found)
         append.looked_up = False
         beaten = latest is not None and _is_of_another(latest.proposal, own)
+        won = latest is not None and latest.proposal.id == own.id
         # Once may be because what it remembered was out of date, or it bet amiss.
-        self._learn_of_others(write, append.waits, beaten=beaten and append.beaten)
+        self._learn_of_others(write, append.turn, won=won, beaten=beaten and append.beaten)
         append.beaten = beaten
         append.duelled = write.lost > 0
-        return latest if latest is not None and latest.proposal.id == own.id else None
+        return latest if won else None
 
     def _write(self, append: _Append, instance: Instance, own: Proposal) -> Appender | Bid:
         """What tries to write a proposal.
@@ -389,7 +393,7 @@ class Client:
         key: who waits in line for it is told more than votes.
         """
         quorums = self._cluster.quorums
-        if append.fast and not append.waits and self._unfinished.get(instance) is None:
+        if append.fast and append.turn is None and self._unfinished.get(instance) is None:
 
             def begin() -> Appender:
                 ballots = self._ballots()
@@ -403,8 +407,9 @@ class Client:
         """Another was first: find out behind what to go on, which a put must be told (rule R7)."""
         call, key = append.call, append.key
         self._creating = self._creating and not append.bets
-        append.waits = await self._wait_in_line(call, key)
-        append.fast = (append.waits or not append.duelled) and self._may_begin_fast()
+        append.turn = await self._wait_in_line(call, key)
+        waits = append.turn is not None
+        append.fast = (waits or not append.duelled) and self._may_begin_fast()
         told = self._remembered.get(key)  # the line may have told a later one
         append.latest = latest = told or append.latest
         if latest is not None and not append.tops.allow(latest.ver + 1):
@@ -502,21 +507,23 @@ class Client:
         """
         return Ballots(self._ids.new())
 
-    async def _wait_in_line(self, call: Call, key: str) -> bool:
+    async def _wait_in_line(self, call: Call, key: str) -> float | None:
         """Wait for the turn to write a key that others write as well, and learn the latest.
 
         A mere courtesy, for a bounded while, at the acceptor that the key names.
 
         Returns:
-            Whether others are known to write it.
+            Since when it has the turn, or waits no longer for it. None: others are not known to
+            write the key.
         """
         if not self._courtesy or not self._contended.has(key):
-            return False
-        if self._turns.forget(key):
-            return True
+            return None
+        since = self._turns.take(key)
+        if since is not None:
+            return since
         link = self._link_in_line(key)
         if link is None:
-            return True
+            return trio.current_time()
         before = self._remembered.get(key)
 
         def deliver(_start: int, replies: Collection[Reply], *_: bool) -> None:
@@ -534,16 +541,16 @@ class Client:
             self._contended.note(key)
             if before is not None:
                 self.rounds.commits.take(Instance(key, before.ver))  # others have told it
-        return True
+        return trio.current_time()
 
-    def _keep_turn(self, key: str, unused: bool) -> None:
-        """A call waited in line, and has written nothing: its turn is for the next one.
+    def _keep_turn(self, key: str, turn: float | None) -> None:
+        """If a call waited in line, and has written nothing, its turn is for the next one.
 
         Else who reads and then writes would be told each time, once the turn had come, that
         meanwhile another has written.
         """
-        if unused:
-            self._turns.note(key)
+        if turn is not None:
+            self._turns.keep(key, turn)
 
     def _link_in_line(self, key: str) -> Link | None:
         """The link to the acceptor where those who write a key wait in line.
@@ -556,18 +563,38 @@ class Client:
         there = (link for link in links[named:] + links[:named] if link.prompt(LINE_PATIENCE))
         return next(there, None)
 
-    def _learn_of_others(self, write: Proposer | Appender | Bid, waits: bool, beaten: bool) -> None:
+    def _learn_of_others(
+        self, write: Proposer | Appender | Bid, turn: float | None, *, won: bool, beaten: bool
+    ) -> None:
         """Take note that others write a key; and let those go on who wait in line for it.
 
         Who only counted the attempts that it lost could be beaten for ever, one version after
         the other: where refusals show at once what is chosen, none is lost.
         """
-        key = write.instance.key
+        instance = write.instance
         met_others = write.lost > 0 or write.crowded or beaten
         if met_others:
-            self._contended.note(key)
-        if (met_others or waits) and (link := self._link_in_line(key)) is not None:
-            self.rounds.commits.tell_now(write.instance, link)
+            self._contended.note(instance.key)
+        if won and turn is not None and trio.current_time() < turn + TURN_SLICE:
+            self._turns.keep(instance.key, turn)
+            self._nursery.start_soon(self._end_turn, instance)
+        elif met_others or turn is not None:
+            self._tell_in_line(instance)
+
+    async def _end_turn(self, instance: Instance) -> None:
+        """Let those go on who wait in line, if whoever has written a version does not go on.
+
+        It runs once the caller has had the time to call again. A caller behind him, of the same
+        client, has the turn as well.
+        """
+        key = instance.key
+        if key not in self._writers.holders and self._turns.take(key) is not None:
+            self._tell_in_line(instance)
+
+    def _tell_in_line(self, instance: Instance) -> None:
+        link = self._link_in_line(instance.key)
+        if link is not None:
+            self.rounds.commits.tell_now(instance, link)
 
     def _may_begin_fast(self) -> bool:
         """Whether a fast quorum can be expected to answer at once."""

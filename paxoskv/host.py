@@ -20,7 +20,7 @@ from .identity import Identity
 from .limits import COMPANY, DEFAULT_KEEP, HINT_FLUSH_INTERVAL, MEND_PAUSE, QUICK_FLUSH
 from .lines import Lines
 from .paxos import acceptor
-from .paxos.messages import Accept, Commit, ProposalId, Reply, Request, Voted
+from .paxos.messages import Accept, Commit, Reply, Request, Voted
 from .paxos.series import Accepts, Commits
 
 logger: Final = logging.getLogger(__name__)
@@ -155,13 +155,9 @@ class Host:
 
     def _written(self, request: Request) -> str:
         """The key of which the next in line may write a version, for this tells of a new one."""
-        match request:
-            case Commit((key, ver)):
-                pass
-            case Accept((key, ver), after=ProposalId()):
-                ver -= 1
-            case _:
-                return ""
+        if not isinstance(request, Commit):
+            return ""  # whoever tells it with his next Accept goes on with his turn
+        key, ver = request.instance
         return key if key in self.lines and self.acceptor.known(key).ver < ver else ""
 
     async def durable(self, who: int | None = None) -> None:

@@ -228,6 +228,10 @@ MAX_MISSED_KEYS: Final = 1024
 TURN_TIME: Final = 0.05
 """How long one client may keep the turn to write a key while others wait in line for it."""
 
+TURN_SLICE: Final = 0.0025
+"""How long after its turn has come a client goes on with it, if it has more to write."""
+assert TURN_SLICE < TURN_TIME / 2
+
 MAX_IN_LINE: Final = 256
 """Clients that wait in one line; for more it makes no sense to wait."""
 

@@ -1,4 +1,4 @@
-"""What a client remembers of keys: the latest versions, what it has begun, and who else writes.
+"""What a client remembers of keys: what is there, what it has begun, who writes, whose turn it is.
 
 A chosen version never changes, so what is remembered is never wrong, only out of date:
 a put begins from it, and finds out by what the acceptors answer.
@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 import trio
 
-from .limits import MAX_NOTED_KEYS, MAX_REMEMBERED_BYTES, MAX_UNFINISHED
+from .limits import MAX_NOTED_KEYS, MAX_REMEMBERED_BYTES, MAX_UNFINISHED, TURN_TIME
 from .paxos.messages import Ballot, Instance
 from .paxos.operation import Latest
 from .paxos.proposer import Ballots
@@ -113,12 +113,6 @@ class Lately:
         if len(self._until) > MAX_NOTED_KEYS:
             self._until.popitem(last=False)
 
-    def forget(self, key: str) -> bool:
-        """It is so no longer; whether it was until now."""
-        was = self.has(key)
-        self._until.pop(key, None)
-        return was
-
     def has(self, key: str) -> bool:
         """Whether it was noted lately."""
         until = self._until.get(key)
@@ -128,6 +122,32 @@ class Lately:
             return True
         del self._until[key]
         return False
+
+
+class Turns:
+    """The turns to write a key that a client has, and no call of it uses. A bounded number."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self) -> None:
+        self._since: OrderedDict[str, float] = OrderedDict()
+
+    def keep(self, key: str, since: float) -> None:
+        """Keep one for the next call, if that comes in time.
+
+        Args:
+            key: the key.
+            since: when the turn came.
+        """
+        self._since[key] = since
+        self._since.move_to_end(key)
+        if len(self._since) > MAX_NOTED_KEYS:
+            self._since.popitem(last=False)
+
+    def take(self, key: str) -> float | None:
+        """Take one to use it, or to let others have theirs; since when it is there, if it is."""
+        since = self._since.pop(key, None)
+        return since if since is not None and trio.current_time() < since + TURN_TIME else None
 
 
 def _size(key: str, latest: Latest) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import islice
 from zlib import crc32
 
 import pytest
@@ -23,6 +24,7 @@ from paxoskv.limits import (
     MAX_LINES,
     MAX_NOTED_KEYS,
     MAX_TURNS_AWAITED,
+    TURN_SLICE,
     TURN_TIME,
 )
 from paxoskv.lines import Line, Lines
@@ -44,7 +46,7 @@ from paxoskv.paxos.messages import (
     Voted,
     answers,
 )
-from paxoskv.remembered import Lately
+from paxoskv.remembered import Lately, Turns
 from paxoskv.server import Connection, Server
 from paxoskv.storage.memory import Ledger, MemoryStore
 
@@ -204,6 +206,22 @@ async def test_contended_keys_are_remembered_for_a_while(autojump_clock: MockClo
     assert contended.has("1")
 
 
+async def test_turns_are_kept_until_their_time_is_up(autojump_clock: MockClock) -> None:
+    turns = Turns()
+    began = trio.current_time()
+    turns.keep("foo", began)
+    assert turns.take("bar") is None
+    assert turns.take("foo") == began
+    assert turns.take("foo") is None, "it is used, or others have theirs"
+    turns.keep("foo", began)
+    await trio.sleep(TURN_TIME)
+    assert turns.take("foo") is None
+    for number in range(MAX_NOTED_KEYS + 1):
+        turns.keep(str(number), trio.current_time())
+    assert turns.take("0") is None
+    assert turns.take("1") is not None
+
+
 def test_who_has_the_turn_is_told_what_is_chosen_and_never_a_mere_vote() -> None:
     acceptor = Acceptor(MemoryStore())
     proposal = Proposal(ProposalId(b"p" * 16, 1), b"value")
@@ -270,6 +288,77 @@ async def test_two_clients_of_many_tasks_share_a_key(away: int) -> None:
                 for number in range(2):
                     nursery.start_soon(work, number)
     assert min(won) > 100
+
+
+@pytest.fixture
+def turns_end_only_by_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn ends when its holder says so, and not because time is up."""
+    for name in (
+        "lines.TURN_TIME",
+        "remembered.TURN_TIME",
+        "client.LINE_PATIENCE",
+        "client.COMMIT_PATIENCE",
+        "commits.COMMIT_PATIENCE",
+        "rounds.COMMIT_PATIENCE",
+        "rounds.COMMIT_DELAY",
+    ):
+        monkeypatch.setattr(f"paxoskv.{name}", 60)
+
+
+@asynccontextmanager
+async def two_in_line() -> AsyncIterator[tuple[KV, KV]]:
+    """Two clients that know that both of them write one key."""
+    async with (
+        open_local_cluster() as cluster,
+        open_kv(cluster.addresses) as first,
+        open_kv(cluster.addresses) as second,
+    ):
+        for kv in (first, second):
+            await kv.get("foo")  # connected
+            kv._client._contended.note("foo")
+        yield first, second
+
+
+@pytest.mark.parametrize("write", ["put", "set"])
+@pytest.mark.parametrize("tasks", [1, 6])
+@pytest.mark.usefixtures("turns_end_only_by_word")
+async def test_a_turn_is_for_all_that_a_client_has_to_write(
+    monkeypatch: pytest.MonkeyPatch, tasks: int, write: str
+) -> None:
+    """In one task or in many; and once there is no more, the next in line has it at once."""
+    monkeypatch.setattr("paxoskv.client.TURN_SLICE", 60)
+    order = ""
+
+    async def work(kv: KV, name: str, vers: Iterator[int]) -> None:
+        nonlocal order
+        for ver in islice(vers, 6 // tasks):
+            await (kv.put("foo", name) if write == "put" else kv.set("foo", ver, name))
+            order += name
+
+    async with two_in_line() as (a, b):
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                for kv, name, vers in (a, "a", range(6)), (b, "b", range(6, 12)):
+                    left = iter(vers)
+                    for _ in range(tasks):
+                        nursery.start_soon(work, kv, name, left)
+        assert a.attempts == b.attempts == 6
+    assert order in ("aaaaaabbbbbb", "bbbbbbaaaaaa")
+
+
+@pytest.mark.usefixtures("turns_end_only_by_word")
+async def test_a_turn_ends_for_who_has_more_and_more_to_write() -> None:
+    async with two_in_line() as (a, b), trio.open_nursery() as nursery:
+
+        async def work() -> None:
+            while True:
+                await a.put("foo", "a")
+
+        nursery.start_soon(work)
+        await trio.sleep(TURN_SLICE)
+        with trio.fail_after(20):
+            await b.put("foo", "b")
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("write", ["put", "set"])
@@ -436,24 +525,25 @@ async def test_a_vote_tells_whether_others_wait_in_line_or_have_the_turn(
 
 
 async def test_only_news_of_a_written_version_end_a_turn() -> None:
-    """Who has the turn was told what is chosen, and tells it the others with its own accept."""
+    """Who tells of it with an Accept goes on with his turn; so does who tells what he was told."""
     identity = new_cluster([Address("127.0.0.1", 1)])[0]
     first, second = (Proposal(ProposalId(b"p" * 16, serial), b"") for serial in (1, 2))
     accept = Accept(Instance("foo", 1), FAST, second, True, first.id)
     commit = Commit(Instance("foo", 0), first.id, None)
-    for news in (commit, accept):
-        host = Host(identity, MemoryStore())
-        await host.answer([Accept(Instance("foo", 0), FAST, first)])
-        assert host.lines.enter("foo", "a") is None
-        place = host.lines.enter("foo", "b")
-        assert place is not None
-        host.reply(news, "a")
-        assert place.given.is_set()
-        place = host.lines.enter("foo", "c")
-        assert place is not None
-        for old in (commit, accept):
-            host.reply(old, "b")
-        assert not place.given.is_set()
+    host = Host(identity, MemoryStore())
+    await host.answer([Accept(Instance("foo", 0), FAST, first)])
+    assert host.lines.enter("foo", "a") is None
+    place = host.lines.enter("foo", "b")
+    assert place is not None
+    host.reply(accept, "a")
+    assert not place.given.is_set()
+    host.reply(Commit(Instance("foo", 1), second.id, None), "a")
+    assert place.given.is_set()
+    place = host.lines.enter("foo", "c")
+    assert place is not None
+    for old in (commit, accept):
+        host.reply(old, "b")
+    assert not place.given.is_set()
 
 
 def frame(first: int, *requests: Request) -> bytes:

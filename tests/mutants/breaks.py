@@ -613,8 +613,8 @@ BREAKS: Final = (
         "R7",
         "Two clients increment 1 to 2, and both are told that they did.",
         "client.py",
-        "if latest is not None and latest.proposal.id == own.id else None",
-        "if latest is not None and latest.proposal.value == own.value else None",
+        "won = latest is not None and latest.proposal.id == own.id",
+        "won = latest is not None and latest.proposal.value == own.value",
         CALLS,
     ),
     Break(
@@ -1587,8 +1587,8 @@ BREAKS: Final = (
         "fast",
         "Of clients that read and then set the next version, all but one or two starve.",
         "client.py",
-        "        if unused:\n",
-        "        if False:\n",
+        "        if turn is not None:\n            self._turns.keep(key, turn)\n",
+        "",
         LINES,
     ),
     Break(
@@ -1596,7 +1596,79 @@ BREAKS: Final = (
         "fast",
         "Of four clients that read and then set the next version, some starve.",
         "client.py",
-        "            self._keep_turn(instance.key, waits and unused)\n",
+        "            if not won:\n                self._keep_turn(instance.key, turn)\n",
+        "",
+        LINES,
+    ),
+    Break(
+        "a-turn-is-for-one-version",
+        "lines",
+        "Each version of a key that many clients write costs the way to the next in line.",
+        "client.py",
+        "        if won and turn is not None and trio.current_time() < turn + TURN_SLICE:",
+        "        if False:",
+        LINES,
+    ),
+    Break(
+        "a-turn-is-for-one-task",
+        "lines",
+        "Whoever else of the client waits to write the key goes to the end of the line.",
+        "client.py",
+        "if key not in self._writers.holders and self._turns.take(key) is not None:",
+        "if self._turns.take(key) is not None:",
+        LINES,
+    ),
+    Break(
+        "a-turn-goes-on-without-end",
+        "lines",
+        "Of clients that write a key without a pause, one has the turn for as long as it can.",
+        "client.py",
+        "        if won and turn is not None and trio.current_time() < turn + TURN_SLICE:",
+        "        if won and turn is not None:",
+        LINES,
+    ),
+    Break(
+        "who-does-not-go-on-keeps-the-turn",
+        "lines",
+        "Who writes a key that others write makes them wait until commits are told.",
+        "client.py",
+        "            self._nursery.start_soon(self._end_turn, instance)\n",
+        "",
+        LINES,
+    ),
+    Break(
+        "who-goes-on-ends-his-turn",
+        "lines",
+        "Two have the turn, and duel.",
+        "host.py",
+        "        if not isinstance(request, Commit):\n"
+        '            return ""  # whoever tells it with his next Accept goes on with his turn\n'
+        "        key, ver = request.instance\n",
+        "        match request:\n"
+        "            case Commit((key, ver)):\n"
+        "                pass\n"
+        "            case Accept((key, ver)) if request.after is not None:\n"
+        "                ver -= 1\n"
+        "            case _:\n"
+        '                return ""\n',
+        LINES,
+    ),
+    Break(
+        "a-turn-is-kept-for-ever",
+        "lines",
+        "A client writes as if it had a turn that others have had since then.",
+        "remembered.py",
+        "since if since is not None and trio.current_time() < since + TURN_TIME else None",
+        "since",
+        LINES,
+    ),
+    Break(
+        "turns-that-are-kept-have-no-limit",
+        "R12",
+        "A client that read many contended keys, and wrote none, remembers all of them.",
+        "remembered.py",
+        "        if len(self._since) > MAX_NOTED_KEYS:\n"
+        "            self._since.popitem(last=False)\n",
         "",
         LINES,
     ),
@@ -2614,8 +2686,8 @@ BREAKS: Final = (
         "R5",
         "Its own promise at a higher ballot refuses it: each such put takes three round trips.",
         "client.py",
-        "if append.fast and not append.waits and self._unfinished.get(instance) is None:",
-        "if append.fast and not append.waits:",
+        "if append.fast and append.turn is None and self._unfinished.get(instance) is None:",
+        "if append.fast and append.turn is None:",
         PREPARED,
     ),
     Break(
