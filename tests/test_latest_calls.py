@@ -322,7 +322,8 @@ async def test_what_could_not_be_settled_is_in_doubt_still() -> None:
             assert (error.maybe, error.proposal) == (Entry("foo", 3, "mine"), own)
         for number in range(2):
             await cluster.start(number)
-        assert await kv.settle(error) is True
+        async with open_kv(cluster.addresses) as patient:
+            assert await patient.settle(error) is True
 
 
 async def test_scan_gives_the_latest_entries_in_key_order() -> None:

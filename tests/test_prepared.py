@@ -382,9 +382,8 @@ class Held:
         self._prepared = prepared
         kv._client._wait_in_line = self._wait_in_line  # type: ignore[method-assign]
 
-    async def _wait_in_line(self, *_: object) -> bool:
+    async def _wait_in_line(self, *_: object) -> None:
         await self.release.wait()
-        return False
 
     async def put(self, val: int) -> None:
         self.entries.append(await self.kv.put("foo", val))
