@@ -53,6 +53,11 @@ class Call:
         """What it is at; None: it has not begun that, or has done it."""
         return None if self._job is None or self._job.ended else self._job.operation
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it must end, as its task will notice."""
+        return self._error is not None
+
     def begin(self, job: Job[Any]) -> None:
         """It is to wait for this next."""
         if self._error is not None:
@@ -162,11 +167,10 @@ class Calls:
             return Unavailable(text + self._cluster.explain(()))
         if operation is not None and len(operation.replied) < self._cluster.quorums.quorum:
             text += self._cluster.explain(operation.replied)
-        elif call.awaited:
-            text += f"it waited for {call.awaited}"
         else:
-            text += "other proposers kept overtaking it"
-            if operation is not None and (absent := self._cluster.absent(operation.replied)):
+            awaited = f"it waited for {call.awaited}" if call.awaited else ""
+            text += awaited or "other proposers kept overtaking it"
+            if absent := self._cluster.absent(() if operation is None else operation.replied):
                 text += f"; {absent}"
         if not isinstance(operation, Proposer | Appender | Bid) or operation.maybe is None:
             return Unavailable(text)

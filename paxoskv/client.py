@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from enum import Enum
+from functools import partial
 from random import Random
 from zlib import crc32
 
@@ -34,7 +35,7 @@ from .paxos.messages import (
     Told,
     Turn,
 )
-from .paxos.operation import Doubtful, Latest, ResultT
+from .paxos.operation import Done, Doubtful, Latest, ResultT
 from .paxos.preparer import Preparer
 from .paxos.proposer import Ballots, Decision, Proposals, Proposer, Tops
 from .paxos.quorums import Quorums
@@ -81,6 +82,7 @@ class _Append:
         key: the key.
         latest: the latest version that it knows.
         looked_up: whether it looked that up, and has tried nothing since.
+        ahead: what prepares the version that it will write, while it waits for the turn.
         bets: whether it began with a bet that the key is a new one.
         turn: since when it has the turn, for it waited in line; None: it did not.
         fast: whether the next try may begin at ballot 0.
@@ -89,8 +91,8 @@ class _Append:
     """
 
     __slots__ = (
-        "_quorums", "_tops", "beaten", "bets", "call", "duelled", "fast", "key", "latest",
-        "looked_up", "turn", "writer",
+        "_quorums", "_tops", "ahead", "beaten", "bets", "call", "duelled", "fast", "key",
+        "latest", "looked_up", "turn", "writer",
     )  # fmt: skip
 
     def __init__(self, call: Call, writer: Writer, key: str, quorums: Quorums) -> None:
@@ -100,6 +102,7 @@ class _Append:
         self._quorums = quorums
         self._tops: Tops | None = None  # mostly nobody asks for them
         self.latest: Latest | None = None
+        self.ahead: Job[Ballot | None] | None = None
         self.turn: float | None = None
         self.looked_up = self.bets = self.fast = self.beaten = self.duelled = False
 
@@ -327,8 +330,7 @@ class Client:
         """Take the turn to write, and begin with what is remembered, a bet, or what is there."""
         call, key, writer = append.call, append.key, append.writer
         if not writer.take_turn_now():
-            await self._prepare(append)
-            await writer.take_turn()
+            await self._take_turn_behind(append)
         append.turn = await self._wait_in_line(call, key)
         append.fast = self._may_begin_fast()
         append.latest = self._remembered.get(key)
@@ -415,25 +417,41 @@ class Client:
         if latest is not None and not append.tops.allow(latest.ver + 1):
             append.latest = await self._find(call, key, tops=append.tops)
 
-    async def _prepare(self, append: _Append) -> None:
-        """Prepare the next version of a key, while another call of this client writes one.
+    async def _take_turn_behind(self, append: _Append) -> None:
+        """Wait for the turn behind another call, and prepare the next version meanwhile."""
+        try:
+            await append.writer.take_turn(partial(self._prepare, append))
+        finally:
+            if append.ahead is not None:
+                self._end_preparing(append.ahead)
+                append.ahead = None
+
+    def _prepare(self, append: _Append, ver: int) -> None:
+        """Begin to prepare the version that comes after the one which another call writes.
 
         Only where ballot 0 is of no use to anybody: it takes one round trip as well, and leaves
         the version open to other clients. Whether this call will write is not known yet.
         """
-        if self._may_begin_fast():
+        key = append.key
+        if append.call.stopped or ver >= MAX_VERSION:
             return
-        call, key = append.call, append.key
-        ver = await append.writer.version_before()
-        if ver is None or ver >= MAX_VERSION or self._may_begin_fast() or self._contended.has(key):
+        if self._may_begin_fast() or self._contended.has(key):
             return
         instance = Instance(key, ver + 1)
         ballots, _ = self._begin(instance, fast=False)
         preparer = Preparer(instance, self._cluster.quorums, ballots, append.tops)
-        promised = await self._perform(call, Job(preparer))
-        begun = self._unfinished.get(instance)
-        if begun is not None and begun.ballots is ballots:
-            begun.promised = promised
+        append.ahead = Job(preparer)
+        self.rounds.begin(append.ahead)
+
+    def _end_preparing(self, job: Job[Ballot | None]) -> None:
+        """Remember what was promised by now; it is late for more."""
+        self.rounds.give_up(job)
+        preparer = job.operation
+        assert isinstance(preparer, Preparer)
+        self.attempts += preparer.attempts
+        begun = self._unfinished.get(preparer.instance)
+        if begun is not None and begun.ballots is preparer.ballots:
+            begun.promised = job.outcome.result if isinstance(job.outcome, Done) else None
 
     def _begin(
         self, instance: Instance, tops: Tops | None = None, *, fast: bool

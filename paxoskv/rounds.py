@@ -296,7 +296,7 @@ class Rounds:
                     self._enqueue(job, self._continuing, operation.ask())
                     await job.woken()
         except BaseException:
-            self._give_up(job)
+            self.give_up(job)
             raise
         finally:
             if operation.commit is not None:
@@ -307,6 +307,15 @@ class Rounds:
             raise outcome
         return outcome.result
 
+    def begin(self, job: Job[Any]) -> None:
+        """Begin an operation ahead of its time; nobody waits for its end, which the job shows.
+
+        Its request shares a round with what else is asked for at this moment. It goes on until it
+        has ended, or is given up.
+        """
+        self._alone = False  # others are about to join
+        self._enqueue(job, self._fresh, job.operation.ask())
+
     def stop(self, job: Job[Any], error: Exception) -> None:
         """End an operation that is under way with an error, unless it has ended.
 
@@ -314,9 +323,10 @@ class Rounds:
         the error may say that nothing was written.
         """
         job.wake(error)
-        self._give_up(job)
+        self.give_up(job)
 
-    def _give_up(self, job: Job[Any]) -> None:
+    def give_up(self, job: Job[Any]) -> None:
+        """Carry an operation no further; a request that is under way stays so."""
         self._fresh.pop(job, None)
         self._continuing.pop(job, None)
         self._leave_round(job)

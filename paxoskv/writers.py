@@ -1,6 +1,6 @@
 """One writing operation a key at a time: a client does not duel with itself.
 
-Who waits is served in order; and whoever is next may learn which version is being written, so that
+Who waits is served in order; and whoever is next is told which version is being written, so that
 it can prepare the one after it.
 """
 
@@ -16,6 +16,9 @@ import trio
 TakeTurn: TypeAlias = Callable[[], Awaitable[None]]
 """Waits for the turn to write, unless it was taken already."""
 
+Ahead: TypeAlias = Callable[[int], None]
+"""Is told which version whoever is before it writes."""
+
 Waiting: TypeAlias = Callable[[str], AbstractContextManager[None]]
 """Makes a block in which a call may wait for as long as it has time; told for what, for people."""
 
@@ -24,7 +27,7 @@ class Writer:
     """A call that may write a key: its place in line, and its turn. Both end with the block."""
 
     __slots__ = (
-        "_behind", "_curious", "_has_turn", "_in_line", "_key", "_ver", "_waiting", "_woken",
+        "_ahead", "_behind", "_has_turn", "_in_line", "_key", "_ver", "_waiting", "_woken",
         "_writers",
     )  # fmt: skip
 
@@ -37,7 +40,7 @@ class Writer:
         self._behind: OrderedDict[Writer, None] | None = None  # while it has: those who wait
         self._ver: int | None = None  # which version it writes, once it knows
         self._woken: trio.Event | None = None  # while it waits: what wakes it
-        self._curious = False  # whether it is to be woken once whoever is before it knows that
+        self._ahead: Ahead | None = None  # while it waits: is told once what is before it
 
     def __enter__(self) -> Self:
         return self
@@ -61,47 +64,33 @@ class Writer:
                 holder._behind[self] = None
         return self._has_turn
 
-    async def take_turn(self) -> None:
-        """Wait for the turn, unless it was taken already."""
-        while not self.take_turn_now():
-            await self._wait()
+    async def take_turn(self, ahead: Ahead | None = None) -> None:
+        """Wait for the turn, unless it was taken already.
 
-    async def version_before(self) -> int | None:
-        """Wait until it is next, and whoever has the turn knows which version it writes.
-
-        Returns:
-            That version. None: it has the turn itself.
+        Args:
+            ahead: is called if it waits, once: when it is next, and whoever has the turn knows
+                which version it writes. It may be called while others run, and must not fail.
         """
-        self._curious = True
-        while not self.take_turn_now():
-            holder = self._writers.holders[self._key]
-            if holder._ver is not None and holder._next() is self:
-                self._curious = False
-                return holder._ver
-            await self._wait()
-        return None
+        if self.take_turn_now():
+            return
+        self._ahead = ahead
+        self._writers.holders[self._key]._tell()
+        self._woken = trio.Event()
+        with self._waiting("another write of this client to the key"):
+            await self._woken.wait()
 
     def writes(self, ver: int) -> None:
         """Let whoever is next know which version is being written."""
         self._ver = ver
         self._tell()
 
-    async def _wait(self) -> None:
-        self._woken = trio.Event()
-        with self._waiting("another write of this client to the key"):
-            await self._woken.wait()
-
-    def _wake(self) -> None:
-        if self._woken is not None:
-            self._woken.set()
-
-    def _next(self) -> Writer | None:
-        return next(iter(self._behind)) if self._behind else None
-
     def _tell(self) -> None:
-        next_ = self._next()
-        if next_ is not None and next_._curious:
-            next_._wake()
+        """Tell whoever is next what it writes, if it knows that."""
+        if self._behind and self._ver is not None:
+            next_ = next(iter(self._behind))
+            ahead, next_._ahead = next_._ahead, None
+            if ahead is not None:
+                ahead(self._ver)
 
     def _hand_over(self) -> None:
         """It is the turn of whoever is next."""
@@ -111,7 +100,8 @@ class Writer:
         next_, _ = self._behind.popitem(last=False)
         self._writers.holders[self._key] = next_
         next_._has_turn, next_._behind = True, self._behind
-        next_._wake()
+        if next_._woken is not None:
+            next_._woken.set()
 
     def _step_out(self) -> None:
         """Wait no more."""

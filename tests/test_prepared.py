@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -34,6 +36,7 @@ from paxoskv.paxos.preparer import Preparer
 from paxoskv.paxos.proposer import Ballots, Proposer, Tops
 from paxoskv.paxos.quorums import Quorums
 from paxoskv.remembered import Begun, Unfinished
+from paxoskv.rounds import Job, Rounds
 from paxoskv.writers import Writer, Writers
 
 from .pure import Acceptors
@@ -147,15 +150,16 @@ class Line:
 
         async def stand() -> None:
             with scope, self.writer() as writer:
-                if near:
-                    self.notes.append((name, await writer.version_before()))
-                await writer.take_turn()
+                await writer.take_turn(partial(self._note, name) if near else None)
                 self.notes.append((name, "turn"))
                 await trio.sleep_forever()
 
         self._nursery.start_soon(stand)
         await wait_all_tasks_blocked()
         return scope
+
+    def _note(self, name: str, ver: int) -> None:
+        self.notes.append((name, ver))
 
     async def end(self, scope: trio.CancelScope) -> list[tuple[str, object]]:
         """What is noted after that, too."""
@@ -190,7 +194,7 @@ async def test_who_waits_to_write_has_the_turn_in_order() -> None:
         fifth = await line.stand("fifth", near=True)
         assert await line.end(second) == [("third", "turn")]
         assert await line.end(third) == [("fourth", "turn")]
-        assert await line.end(fourth) == [("fifth", None), ("fifth", "turn")]
+        assert await line.end(fourth) == [("fifth", "turn")]
         assert not await line.end(fifth)
         assert not line.writers.holders
 
@@ -210,7 +214,8 @@ async def test_who_comes_late_hears_at_once_what_is_written() -> None:
         assert line.told() == [("third", "turn")]
         assert not await line.end(third)
         with line.writer() as last:
-            assert await last.version_before() is None, "it has the turn"
+            await last.take_turn(pytest.fail)
+            last.writes(3)  # and nobody waits who could be told
         assert not line.writers.holders
 
 
@@ -286,8 +291,8 @@ async def test_while_an_acceptor_is_away_writes_of_one_key_take_one_round_trip_e
         await put_many(kv, 40, lambda old: (old or 0) + 1)
         assert await kv.get("foo") == Entry("foo", 41, 40)
         assert kv.attempts == attempts + 40, "one ballot each"
-        # Who prepares and who writes share a round, every other time. Else it would be 80.
-        assert kv.rounds - rounds <= 72
+        # Two more at the beginning, for the tops, and one for the look-up.
+        assert kv.rounds - rounds <= 40 + 3, "who prepares shares a round with who writes"
         assert not kv._client._unfinished._begun, "all has come to an end"
 
 
@@ -427,6 +432,54 @@ async def test_who_prepared_and_is_cancelled_leaves_the_version_to_others(
     assert not held.kv._client._writers.holders
 
 
+async def test_r12_who_prepared_and_is_cancelled_keeps_no_round_open(
+    prepared: list[Instance],
+) -> None:
+    async with open_local_cluster() as cluster, open_kv(cluster.addresses, fast=False) as kv:
+        await kv.put("foo", 0)
+        held = Held(kv, prepared)
+        cluster.stop(1)
+        cluster.stop(2)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(held.put, 1)
+            await wait_all_tasks_blocked()
+            async with trio.open_nursery() as second:
+                second.start_soon(held.put, 2)
+                await held.tell(1)
+                assert kv._client.rounds._open == 1, "one of three has promised"
+                second.cancel_scope.cancel()
+            assert kv._client.rounds._open == 0
+            nursery.cancel_scope.cancel()
+
+
+async def test_who_was_stopped_prepares_nothing(
+    prepared: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+    begin = Rounds.begin
+
+    def spy(self: Rounds, job: Job[Any]) -> None:
+        begun.append(job)
+        begin(self, job)
+
+    monkeypatch.setattr(Rounds, "begin", spy)
+    async with open_local_cluster() as cluster, trio.open_nursery() as nursery:
+
+        async def put(kv: KV) -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await kv.put("foo", 1)
+
+        async with open_kv(cluster.addresses, fast=False) as kv:
+            await kv.put("foo", 0)
+            held = Held(kv, prepared)
+            for _ in range(20):  # each that steps out of the line makes another one the next
+                nursery.start_soon(put, kv)
+            await held.tell(1)
+            assert len(begun) == 1
+        held.release.set()
+    assert len(begun) == 1
+
+
 async def test_r5_what_was_prepared_is_of_no_use_at_another_version(
     held: Held, prepared: list[Instance]
 ) -> None:
@@ -514,10 +567,13 @@ async def test_who_prepares_in_vain_is_not_in_the_way_of_its_own_client(fast: bo
             assert not kv._client._contended.has("foo")
 
 
-async def test_who_goes_on_behind_another_client_takes_over_what_was_prepared_there(
+async def test_who_goes_on_behind_another_client_goes_on_with_the_ballots_that_were_begun_there(
     held: Held,
 ) -> None:
-    """The next in line has the promises for the version that the first one has to write now."""
+    """The next in line has asked for promises of the version that the first one has to write now.
+
+    It goes on with the same ballots, and is not refused for what was promised.
+    """
     async with trio.open_nursery() as nursery:
         nursery.start_soon(held.put, 1)
         await wait_all_tasks_blocked()
@@ -525,7 +581,6 @@ async def test_who_goes_on_behind_another_client_takes_over_what_was_prepared_th
         await held.until_prepared(1)
         begun = held.kv._client._unfinished.get(Instance("foo", 2))
         assert begun is not None
-        assert begun.promised is not None
         held.kv._client._remembered.learn("foo", Latest(1, begun.ballots.proposal(b"\0")))
         held.release.set()
     assert held.entries == [Entry("foo", 2, 1), Entry("foo", 3, 2)]
@@ -551,4 +606,8 @@ async def test_the_error_of_who_prepared_in_vain_says_that_nothing_was_written()
             nursery.start_soon(put, 1)
             nursery.start_soon(put, 2)
         assert [error.maybe for error in errors] == [None, None], "phase 1 writes nothing"
-        assert all("1 of 3 acceptors answered" in str(error) for error in errors)
+        second, first = sorted(map(str, errors), key=lambda text: "1 of 3 acceptors" in text)
+        assert "1 of 3 acceptors answered" in first
+        assert "it waited for another write of this client to the key" in second
+        for address in cluster.addresses[1:]:
+            assert f"{address}: " in second, "and says who is away"

@@ -1,9 +1,10 @@
 """The preparer: phase 1 of an instance, ahead of the time at which it is needed.
 
 While a client writes one version of a key, and another call of it waits to write the next one,
-that call can ask for the promises that it will need. When its turn comes, phase 2 is all that is
-left: one round trip, to a majority (Lamport, *Paxos Made Simple*, 2001, section 3, where phase 1
-is executed in advance; Rystsov, *CASPaxos*, 2018, where it is so for a register).
+the promises which that call will need can be asked for in the same round. When its turn comes,
+phase 2 is all that is left: one round trip, to a majority (Lamport, *Paxos Made Simple*, 2001,
+section 3, where phase 1 is executed in advance; Rystsov, *CASPaxos*, 2018, where it is so for a
+register).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Preparer:
         tops: what the acceptors told during the call.
 
     Attributes:
+        instance, ballots: the same.
         attempts: one, for the ballot that it begins.
         commit: nothing, for it finds nothing to be chosen.
     """
@@ -49,7 +51,8 @@ class Preparer:
     def __init__(self, instance: Instance, quorums: Quorums, ballots: Ballots, tops: Tops) -> None:
         self.attempts = 1
         self.commit: Commit | None = None
-        self._instance = instance
+        self.instance = instance
+        self.ballots = ballots
         self._ballot = ballots.above(FAST)
         self._quorum = quorums.quorum
         self._tops = tops
@@ -63,7 +66,7 @@ class Preparer:
 
     def ask(self) -> Prepare:
         """Ask for the promises."""
-        return Prepare(self._instance, self._ballot)
+        return Prepare(self.instance, self._ballot)
 
     def receive(
         self, acceptor: AcceptorId, reply: Reply, again: bool = False
@@ -76,5 +79,5 @@ class Preparer:
             self._free.add(acceptor)
         if len(self._replied) < self._quorum:
             return None
-        free = len(self._free) >= self._quorum and self._tops.allow(self._instance.ver)
+        free = len(self._free) >= self._quorum and self._tops.allow(self.instance.ver)
         return Done(self._ballot if free else None)
