@@ -109,13 +109,7 @@ class PendingCommits:
     def take(self, instance: Instance) -> Commit | None:
         """Let a commit wait no more, and give it back: whoever takes it tells it, or others do."""
         commit, _ = self._waiting.pop(instance, (None, 0.0))
-        self._rest()
         return commit
-
-    def _rest(self) -> None:
-        """Let that task sleep longer if nothing waits: it would wake in vain, again and again."""
-        if not self:
-            self._nap.deadline = trio.current_time() + COMMIT_PATIENCE
 
     def ride(self, request: Request) -> Request:
         """The request; an Accept takes along what is chosen for the version before."""
@@ -130,9 +124,7 @@ class PendingCommits:
         """Let those of whole series wait no more, and give them back: whoever takes them tells."""
         if not self._series:
             return []
-        series = self._named(math.inf)
-        self._rest()
-        return series
+        return self._named(math.inf)
 
     def _named(self, due: float) -> list[CommitSeries]:
         """Take the series that wait no longer than until then, if all know them by name.
@@ -140,13 +132,12 @@ class PendingCommits:
         The commits of others wait one by one from now on.
         """
         named = []
-        links = self._links.values()
+        there = {link: link.connection for link in self._links.values() if link.up}
         pending, self._series = self._series, []
         for each in pending:
-            carried = each.carried
             if each.until > due:
                 self._series.append(each)
-            elif all(carried.get(link) == link.connection or not link.up for link in links):
+            elif there.items() <= each.carried.items():
                 named.append(CommitSeries(each.commits.name))
             else:
                 self._keep(each.commits, each.until)

@@ -2890,8 +2890,8 @@ BREAKS: Final = (
         "R8",
         "An acceptor that was left out never hears what it misses.",
         "commits.py",
-        "elif all(carried.get(link) == link.connection or not link.up for link in links):",
-        "elif links:",
+        "elif there.items() <= each.carried.items():",
+        "elif there:",
         COMMITS,
     ),
     Break(
@@ -2899,8 +2899,8 @@ BREAKS: Final = (
         "R8",
         "An acceptor that is slow for a while never hears what it misses.",
         "commits.py",
-        "elif all(carried.get(link) == link.connection or not link.up for link in links):",
-        "elif all(carried.get(link) == link.connection or not link.ready for link in links):",
+        "for link in self._links.values() if link.up}",
+        "for link in self._links.values() if link.ready}",
         COMMITS,
     ),
     Break(
@@ -2908,8 +2908,8 @@ BREAKS: Final = (
         "R8",
         "After a lost connection, its acceptor does not learn what is chosen.",
         "commits.py",
-        "elif all(carried.get(link) == link.connection or not link.up for link in links):",
-        "elif all(link in carried or not link.up for link in links):",
+        "elif there.items() <= each.carried.items():",
+        "elif there.keys() <= each.carried.keys():",
         COMMITS,
     ),
     Break(
