@@ -211,7 +211,7 @@ class Client:
             # Of a version that was there before, it says nothing that others have written it.
             was_next = known is None or known.ver < instance.ver
             won = isinstance(decision, Proposal) and decision.id == own.id
-            self._learn_of_others(proposer, turn, won=won, beaten=taken and was_next)
+            self._after_writing(proposer, turn, won=won, beaten=taken and was_next)
             if not won:
                 self._keep_turn(instance.key, turn)
         assert decision is not None, "whoever proposes something ends with something"
@@ -383,7 +383,7 @@ class Client:
         beaten = latest is not None and _is_of_another(latest.proposal, own)
         won = latest is not None and latest.proposal.id == own.id
         # Once may be because what it remembered was out of date, or it bet amiss.
-        self._learn_of_others(write, append.turn, won=won, beaten=beaten and append.beaten)
+        self._after_writing(write, append.turn, won=won, beaten=beaten and append.beaten)
         append.beaten = beaten
         append.duelled = write.lost > 0
         return latest if won else None
@@ -581,10 +581,10 @@ class Client:
         there = (link for link in links[named:] + links[:named] if link.prompt(LINE_PATIENCE))
         return next(there, None)
 
-    def _learn_of_others(
+    def _after_writing(
         self, write: Proposer | Appender | Bid, turn: float | None, *, won: bool, beaten: bool
     ) -> None:
-        """Take note that others write a key; and let those go on who wait in line for it.
+        """Take note if others write a key as well; and keep the turn for a moment, or hand it on.
 
         Who only counted the attempts that it lost could be beaten for ever, one version after
         the other: where refusals show at once what is chosen, none is lost.

@@ -71,10 +71,7 @@ class PendingCommits:
 
     def add_all(self, commits: Iterable[Commit], delay: float) -> None:
         """The same for several."""
-        assert delay >= COMMIT_DELAY, "so that many go together"
-        until = trio.current_time() + delay
-        self._keep(commits, until)
-        self._send_by(until)
+        self._keep(commits, self._send_after(delay))
 
     def add_series(self, commits: Commits, carried: Mapping[Link, int], delay: float) -> None:
         """The same for those of a series of Accepts.
@@ -84,11 +81,9 @@ class PendingCommits:
             carried: on which of its connections a link has sent the Accepts.
             delay: in seconds.
         """
-        until = trio.current_time() + delay
         if len(self._series) == MAX_PENDING_SERIES:
             del self._series[0]
-        self._series.append(_Pending(commits, carried, until))
-        self._send_by(until)
+        self._series.append(_Pending(commits, carried, self._send_after(delay)))
 
     def _keep(self, commits: Iterable[Commit], until: float) -> None:
         waiting = self._waiting
@@ -98,13 +93,16 @@ class PendingCommits:
                 del waiting[next(iter(waiting))]
             waiting[commit.instance] = commit, until
 
-    def _send_by(self, until: float) -> None:
-        """See to it that a task sends what waits until then, and by then."""
+    def _send_after(self, delay: float) -> float:
+        """See to it that a task sends what is added now after so many seconds; when that is."""
+        assert delay >= COMMIT_DELAY, "so that many go together"
+        until = trio.current_time() + delay
         if until < self._nap.deadline:
             self._nap.deadline = until
         if not self._sending:
             self._sending = True
             self._nursery.start_soon(self._send_later)
+        return until
 
     def take(self, instance: Instance) -> Commit | None:
         """Let a commit wait no more, and give it back: whoever takes it tells it, or others do."""

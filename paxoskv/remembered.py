@@ -7,6 +7,7 @@ a put begins from it, and finds out by what the acceptors answer.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TypeVar
 
 import trio
 
@@ -16,6 +17,9 @@ from .paxos.operation import Latest
 from .paxos.proposer import Ballots
 
 _OVERHEAD_BYTES = 512  # of one entry in memory, roughly
+
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
 
 class Remembered:
@@ -84,9 +88,7 @@ class Unfinished:
 
     def add(self, instance: Instance, begun: Begun) -> None:
         """Something is begun at a version."""
-        self._begun[instance] = begun
-        if len(self._begun) > MAX_UNFINISHED:
-            self._begun.popitem(last=False)
+        _put_last(self._begun, instance, begun, MAX_UNFINISHED)
 
     def remove(self, instance: Instance) -> None:
         """It is known what is chosen for a version: nobody proposes there any more."""
@@ -108,10 +110,7 @@ class Lately:
 
     def note(self, key: str) -> None:
         """It is so from now on."""
-        self._until[key] = trio.current_time() + self._seconds
-        self._until.move_to_end(key)
-        if len(self._until) > MAX_NOTED_KEYS:
-            self._until.popitem(last=False)
+        _put_last(self._until, key, trio.current_time() + self._seconds, MAX_NOTED_KEYS)
 
     def has(self, key: str) -> bool:
         """Whether it was noted lately."""
@@ -139,15 +138,20 @@ class Turns:
             key: the key.
             since: when the turn came.
         """
-        self._since[key] = since
-        self._since.move_to_end(key)
-        if len(self._since) > MAX_NOTED_KEYS:
-            self._since.popitem(last=False)
+        _put_last(self._since, key, since, MAX_NOTED_KEYS)
 
     def take(self, key: str) -> float | None:
         """Take one to use it, or to let others have theirs; since when it is there, if it is."""
         since = self._since.pop(key, None)
         return since if since is not None and trio.current_time() < since + TURN_TIME else None
+
+
+def _put_last(kept: OrderedDict[KeyT, ValueT], key: KeyT, value: ValueT, most: int) -> None:
+    """Keep something as the newest; of more than so many, the oldest goes."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > most:
+        kept.popitem(last=False)
 
 
 def _size(key: str, latest: Latest) -> int:
