@@ -167,10 +167,11 @@ class Calls:
             return Unavailable(text + self._cluster.explain(()))
         if operation is not None and len(operation.replied) < self._cluster.quorums.quorum:
             text += self._cluster.explain(operation.replied)
+        elif call.awaited:
+            text += f"it waited for {call.awaited}"
         else:
-            awaited = f"it waited for {call.awaited}" if call.awaited else ""
-            text += awaited or "other proposers kept overtaking it"
-            if absent := self._cluster.absent(() if operation is None else operation.replied):
+            text += "other proposers kept overtaking it"
+            if operation is not None and (absent := self._cluster.absent(operation.replied)):
                 text += f"; {absent}"
         if not isinstance(operation, Proposer | Appender | Bid) or operation.maybe is None:
             return Unavailable(text)

@@ -17,7 +17,7 @@ import trio
 
 from .calls import Call, Calls
 from .cluster import Cluster
-from .errors import SETTLE, TooLarge, Unavailable
+from .errors import SETTLE, ProtocolError, TooLarge, Unavailable
 from .identity import Address, Ids
 from .limits import COMMIT_PATIENCE, CONTENDED, LINE_PATIENCE, MAX_VERSION, TURN_SLICE
 from .link import Batch, Link
@@ -421,6 +421,8 @@ class Client:
         """Wait for the turn behind another call, and prepare the next version meanwhile."""
         try:
             await append.writer.take_turn(partial(self._prepare, append))
+            if append.ahead is not None:  # mostly it has ended by now
+                await self.rounds.finish(append.ahead)
         finally:
             if append.ahead is not None:
                 self._end_preparing(append.ahead)
@@ -439,12 +441,16 @@ class Client:
             return
         instance = Instance(key, ver + 1)
         ballots, _ = self._begin(instance, fast=False)
-        preparer = Preparer(instance, self._cluster.quorums, ballots, append.tops)
+        try:
+            preparer = Preparer(instance, self._cluster.quorums, ballots, append.tops)
+        except ProtocolError:
+            return  # there is no ballot left, as the call will find in its turn
         append.ahead = Job(preparer)
+        append.call.begin(append.ahead)
         self.rounds.begin(append.ahead)
 
     def _end_preparing(self, job: Job[Ballot | None]) -> None:
-        """Remember what was promised by now; it is late for more."""
+        """Remember what was promised, if that is known by now."""
         self.rounds.give_up(job)
         preparer = job.operation
         assert isinstance(preparer, Preparer)

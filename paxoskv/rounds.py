@@ -53,7 +53,7 @@ _SMOOTHING = 0.1  # the weight of the newest round trip in their average
 
 
 class Job(Generic[ResultT]):
-    """An operation that somebody waits for, and where it is at the moment.
+    """An operation that somebody waits for, or will, and where it is at the moment.
 
     Args:
         operation: what is to be done.
@@ -260,9 +260,9 @@ class Rounds:
         self._fresh: dict[Job[Any], None] = {}
         self._pauses: Pauses[Job[Any] | _Bids] = Pauses(nursery, self._go_on)
         self._launching = False
-        self._alone = True  # whether the last round was one of one operation, beside no other
+        self._alone = True  # whether whoever comes next seems to be the only one
         self._prompt: bool | None = None  # until the next round
-        self._open = 0  # rounds in which somebody waits for replies
+        self._open = 0  # rounds in which an operation waits for replies
         self._round_trip = _FIRST_GUESS
         self.count = 0
 
@@ -284,17 +284,28 @@ class Rounds:
             ProtocolError: the operation cannot go on with what the acceptors said.
             Exception: what it was stopped with.
         """
+        self._enqueue(job, self._fresh, None if isinstance(job, BidJob) else job.operation.ask())
+        return await self.finish(job)
+
+    def begin(self, job: Job[Any]) -> None:
+        """Begin an operation ahead of its time; it is to be finished, or given up.
+
+        Its request shares a round with what else is asked for at this moment.
+        """
+        self._alone = False  # others are about to join
+        self._enqueue(job, self._fresh, job.operation.ask())
+
+    async def finish(self, job: Job[ResultT]) -> ResultT:
+        """Drive an operation that was begun to its end; see :meth:`perform`."""
         operation = job.operation
         try:
-            request = None if isinstance(job, BidJob) else operation.ask()
-            self._enqueue(job, self._fresh, request)
-            await job.woken()
             while not job.ended:
-                assert job.take_turn is not None
-                await job.take_turn()
-                if not job.ended:  # it may have been while the turn was handed over
-                    self._enqueue(job, self._continuing, operation.ask())
-                    await job.woken()
+                await job.woken()
+                if not job.ended:
+                    assert job.take_turn is not None
+                    await job.take_turn()
+                    if not job.ended:  # it may have been while the turn was handed over
+                        self._enqueue(job, self._continuing, operation.ask())
         except BaseException:
             self.give_up(job)
             raise
@@ -306,15 +317,6 @@ class Rounds:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome.result
-
-    def begin(self, job: Job[Any]) -> None:
-        """Begin an operation ahead of its time; nobody waits for its end, which the job shows.
-
-        Its request shares a round with what else is asked for at this moment. It goes on until it
-        has ended, or is given up.
-        """
-        self._alone = False  # others are about to join
-        self._enqueue(job, self._fresh, job.operation.ask())
 
     def stop(self, job: Job[Any], error: Exception) -> None:
         """End an operation that is under way with an error, unless it has ended.

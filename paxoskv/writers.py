@@ -68,16 +68,19 @@ class Writer:
         """Wait for the turn, unless it was taken already.
 
         Args:
-            ahead: is called if it waits, once: when it is next, and whoever has the turn knows
-                which version it writes. It may be called while others run, and must not fail.
+            ahead: is called while it waits, at most once: when it is next, and whoever has the
+                turn knows which version it writes. That is in another task, and must not fail.
         """
         if self.take_turn_now():
             return
         self._ahead = ahead
         self._writers.holders[self._key]._tell()
         self._woken = trio.Event()
-        with self._waiting("another write of this client to the key"):
-            await self._woken.wait()
+        try:
+            with self._waiting("another write of this client to the key"):
+                await self._woken.wait()
+        finally:
+            self._ahead = None  # which knows of this writer: a cycle is work for the collector
 
     def writes(self, ver: int) -> None:
         """Let whoever is next know which version is being written."""

@@ -72,6 +72,10 @@ async def test_a_call_that_ended_leaves_nothing_to_the_garbage_collector(away: b
                 await kv.put("foo", number)
                 await kv.get("foo")
                 await kv.get("foo", number)
+                async with trio.open_nursery() as nursery:  # and those who wait behind another
+                    for _ in range(3):
+                        nursery.start_soon(kv.put, "busy", number)
+                        nursery.start_soon(kv.delete, "none")  # there is nothing to write
             gc.collect()
             left = [each for each in gc.garbage if type(each).__module__.startswith("paxoskv")]
         finally:
