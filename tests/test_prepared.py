@@ -5,7 +5,7 @@ First the machine, then the line of those who write one key, then calls over TCP
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
 
@@ -335,8 +335,7 @@ async def test_who_waits_when_ballot_0_is_of_use_again_prepares_nothing(
     kv = held.kv
     async with trio.open_nursery() as nursery:
         for val in (1, 2):
-            nursery.start_soon(kv.put, "foo", val)
-        await wait_all_tasks_blocked()
+            await stand(nursery, kv.put, "foo", val)
         monkeypatch.setattr(kv._client, "_may_begin_fast", lambda: True)
         await held.tell(1)
         await trio.sleep(0.02)
@@ -374,6 +373,14 @@ async def test_where_ballot_0_serves_nothing_is_prepared(prepared: list[Instance
         await put_many(kv, 20)
         assert not prepared
         assert (await kv.get("foo")) == Entry("foo", 20, 1)
+
+
+async def stand(
+    nursery: trio.Nursery, call: Callable[..., Awaitable[object]], *args: object
+) -> None:
+    """Start a call, and let it come as far as it can: to its turn, or its place in line."""
+    nursery.start_soon(call, *args)
+    await wait_all_tasks_blocked()
 
 
 class Held:
@@ -418,14 +425,12 @@ async def test_who_prepared_and_is_cancelled_leaves_the_version_to_others(
     held: Held,
 ) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(held.put, 1)
-        await wait_all_tasks_blocked()
+        await stand(nursery, held.put, 1)
         async with trio.open_nursery() as second:
             second.start_soon(held.put, 2)
             await held.until_prepared(1)
             second.cancel_scope.cancel()
-        nursery.start_soon(held.put, 3)
-        await wait_all_tasks_blocked()
+        await stand(nursery, held.put, 3)
         held.release.set()
     assert held.entries == [Entry("foo", 1, 1), Entry("foo", 2, 3)]
     assert not held.kv._client._writers.holders
@@ -442,10 +447,8 @@ async def test_who_has_the_turn_before_its_promises_waits_for_them(
             await held.put(1)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(put)
-        await wait_all_tasks_blocked()
-        nursery.start_soon(held.put, 2)
-        await wait_all_tasks_blocked()
+        await stand(nursery, put)
+        await stand(nursery, held.put, 2)
         attempts = kv.attempts
         kv._client._writers.holders["foo"].writes(0)
         first.cancel()
@@ -466,8 +469,7 @@ async def test_who_cannot_prepare_is_in_the_way_of_nobody(held: Held) -> None:
             await held.put(2)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(held.put, 1)
-        await wait_all_tasks_blocked()
+        await stand(nursery, held.put, 1)
         nursery.start_soon(put)
         await held.tell(1)
         held.release.set()
@@ -483,8 +485,7 @@ async def test_r12_who_prepared_and_is_cancelled_keeps_no_round_open(
         cluster.stop(1)
         cluster.stop(2)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(held.put, 1)
-            await wait_all_tasks_blocked()
+            await stand(nursery, held.put, 1)
             async with trio.open_nursery() as second:
                 second.start_soon(held.put, 2)
                 await held.tell(1)
@@ -503,10 +504,8 @@ async def test_who_was_stopped_prepares_nothing(held: Held, prepared: list[Insta
 
     client_ = held.kv._client
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(held.put, 1)
-        await wait_all_tasks_blocked()
-        nursery.start_soon(put)
-        await wait_all_tasks_blocked()
+        await stand(nursery, held.put, 1)
+        await stand(nursery, put)
         _, second = client_._calls.under_way
         second.stop(Unavailable("its time is up"))
         client_._writers.holders["foo"].writes(1)
@@ -521,8 +520,7 @@ async def test_r5_what_was_prepared_is_of_no_use_at_another_version(
 ) -> None:
     kv = held.kv
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(kv.put, "foo", 1)
-        await wait_all_tasks_blocked()
+        await stand(nursery, kv.put, "foo", 1)
         nursery.start_soon(kv.put, "foo", 2)
         await held.until_prepared(4)  # it was expected to be higher than it is
         held.release.set()
@@ -549,8 +547,7 @@ async def test_there_is_nothing_to_prepare_after_the_last_version(
             await kv.put("foo", 2)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(kv.set, "foo", MAX_VERSION, 1)
-        await wait_all_tasks_blocked()
+        await stand(nursery, kv.set, "foo", MAX_VERSION, 1)
         for _ in range(3):
             nursery.start_soon(put)
         await held.tell(MAX_VERSION)
@@ -611,12 +608,14 @@ async def test_who_goes_on_behind_another_client_goes_on_with_the_ballots_that_w
     It goes on with the same ballots, and is not refused for what was promised.
     """
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(held.put, 1)
-        await wait_all_tasks_blocked()
+        await stand(nursery, held.put, 1)
         nursery.start_soon(held.put, 2)
         await held.until_prepared(1)
         begun = held.kv._client._unfinished.get(Instance("foo", 2))
         assert begun is not None
+        _, second = held.kv._client._calls.under_way
+        assert second._job is not None
+        assert second._job.outcome == Done(Ballot(1, begun.ballots._proposer))
         held.kv._client._remembered.learn("foo", Latest(1, begun.ballots.proposal(b"\0")))
         held.release.set()
     assert held.entries == [Entry("foo", 2, 1), Entry("foo", 3, 2)]
